@@ -1,0 +1,376 @@
+//! Network Connections, as the broker sees them: who speaks, in which version, what is owed to them.
+//!
+//! A connection knows bytes and limits; what it means is in its `Session`. Invariant: a connection
+//! with new bytes is in `flush`, a condemned one in `close`; slots are freed only by
+//! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean another.
+
+use std::collections::HashMap;
+use std::ops::{Index, IndexMut};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::hash::Seeded;
+use super::limits::Limits;
+use super::message::{Content, Millis};
+use super::outbound::Outbound;
+use super::sys::Counters;
+use super::{ConnectionId, SessionId};
+use crate::packet::{
+    Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, Publish, QoS, Version,
+};
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    AwaitConnect,
+    Connected(SessionId),
+    /// Condemned: nothing it says counts any more, its slot is freed at the end of the turn.
+    Closing,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    /// Index into the options' listeners.
+    pub listener: usize,
+    /// Address of the peer, for people.
+    pub peer: Box<str>,
+    pub phase: Phase,
+    pub version: Version,
+    /// A bridge of MQTT 3.x, see [`crate::packet::Connect::bridge`].
+    pub bridge: bool,
+    /// The beginning of a packet whose end has not come yet.
+    pub leftover: Vec<u8>,
+    pub outbound: Outbound,
+    in_flush: bool,
+    /// When the last packet came.
+    pub last_packet: Instant,
+    /// How long the client may be silent: one and a half times the keep alive.
+    pub silence_max: Option<Duration>,
+    pub deadline: Option<Instant>,
+    /// Largest packet the client takes (3.1.2.11.4).
+    pub packet_bytes_max: usize,
+    /// QoS 1 and 2 messages the client takes at once (3.1.2.11.3), within our own limit.
+    pub receive_maximum: u16,
+    /// Whether the client wants Reason Strings on acknowledgements (3.1.2.11.7).
+    pub wants_problem_information: bool,
+    pub aliases: Option<Box<Aliases>>,
+}
+
+/// Topic Aliases (3.3.2.3.4), which end with the connection [MQTT-3.3.2-7].
+#[derive(Debug)]
+pub struct Aliases {
+    /// Set by the client: index is alias - 1.
+    pub inbound: Vec<Option<Box<str>>>,
+    /// Set by us, up to `outbound_max`.
+    outbound: HashMap<Box<str>, u16, Seeded>,
+    outbound_max: u16,
+}
+
+impl Aliases {
+    pub fn new(outbound_max: u16, hash: Seeded) -> Aliases {
+        Aliases {
+            inbound: Vec::new(),
+            outbound: HashMap::with_hasher(hash),
+            outbound_max,
+        }
+    }
+}
+
+impl Connection {
+    fn new(listener: usize, peer: Box<str>, now: Instant) -> Connection {
+        Connection {
+            listener,
+            peer,
+            phase: Phase::AwaitConnect,
+            version: Version::V311,
+            bridge: false,
+            leftover: Vec::new(),
+            outbound: Outbound::default(),
+            in_flush: false,
+            last_packet: now,
+            silence_max: None,
+            deadline: None,
+            packet_bytes_max: usize::MAX,
+            receive_maximum: u16::MAX,
+            wants_problem_information: true,
+            aliases: None,
+        }
+    }
+
+    pub fn session(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Connected(session) => Some(session),
+            Phase::AwaitConnect | Phase::Closing => None,
+        }
+    }
+
+    /// What can stand for `topic`. The first topics get an alias and keep it: devices send the same
+    /// few again and again.
+    fn alias(&self, topic: &str) -> Alias {
+        let Some(aliases) = &self.aliases else {
+            return Alias::None;
+        };
+        let used = aliases.outbound.len() as u16;
+        match aliases.outbound.get(topic) {
+            Some(alias) => Alias::Known(*alias),
+            None if used < aliases.outbound_max => Alias::New(used + 1),
+            None => Alias::None,
+        }
+    }
+
+    fn set_alias(&mut self, topic: &str, alias: u16) {
+        if let Some(aliases) = &mut self.aliases {
+            aliases.outbound.insert(topic.into(), alias);
+        }
+    }
+}
+
+/// A Topic Alias for a message that we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alias {
+    None,
+    /// To be sent with the topic, once.
+    New(u16),
+    /// Stands for the topic.
+    Known(u16),
+}
+
+/// How a message is sent to one client.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub dup: bool,
+    pub packet_id: Option<PacketId>,
+    pub subscription_ids: &'a [u32],
+}
+
+/// Whether a message was added to what is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Yes,
+    /// The client takes no packet as large as that.
+    TooLarge,
+}
+
+#[derive(Debug, Default)]
+pub struct Connections {
+    slab: Slab<Connection>,
+    /// With bytes that were added in this turn.
+    pub flush: Vec<ConnectionId>,
+    /// Condemned in this turn.
+    pub close: Vec<ConnectionId>,
+    /// Those that have not sent their CONNECT.
+    pub unconnected: usize,
+    pub counters: Counters,
+    /// Buffers to lend.
+    spare: Vec<Vec<u8>>,
+    /// Scratch for the properties that we add to a message.
+    added: PropertyBlock,
+}
+
+/// What an alias, and a length field that grows with it, add to a packet at most.
+const ADDED_BYTES: usize = 5;
+/// Buffers kept for reuse, and the largest one that is kept.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 64 << 10;
+
+impl Connections {
+    pub fn open(&mut self, listener: usize, peer: Box<str>, now: Instant) -> ConnectionId {
+        self.unconnected += 1;
+        ConnectionId(self.slab.insert(Connection::new(listener, peer, now)) as u32)
+    }
+
+    pub fn remove(&mut self, id: ConnectionId) -> Connection {
+        self.slab.remove(id.index())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.slab
+            .iter()
+            .map(|(key, connection)| (ConnectionId(key as u32), connection))
+    }
+
+    /// Clients and peers that are not condemned.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Appends a packet. It leaves at the end of the turn.
+    pub fn send(&mut self, id: ConnectionId, packet: &Packet) {
+        let version = self[id].version;
+        packet.encode(version, self.tail(id));
+        self.counters.packet_out(packet.packet_type());
+    }
+
+    /// Appends a packet with a Reason String, if the client wants one there and it fits.
+    pub fn send_reason(
+        &mut self,
+        id: ConnectionId,
+        why: &str,
+        packet: impl for<'p> Fn(Properties<'p>) -> Packet<'p>,
+    ) {
+        let connection = &self[id];
+        let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
+        let plain = packet(Properties::NONE);
+        // [MQTT-3.1.2-29] on request only, except on CONNACK and DISCONNECT.
+        let always = matches!(
+            plain.packet_type(),
+            PacketType::ConnAck | PacketType::Disconnect
+        );
+        if version == Version::V5 && (always || connection.wants_problem_information) {
+            let mut block = PropertyBlock::new();
+            block.text(PropertyId::ReasonString, why);
+            let explained = packet(block.as_properties());
+            let mut bytes = Vec::new();
+            explained.encode(version, &mut bytes);
+            // [MQTT-3.2.2-19] [MQTT-3.4.2-2] [MQTT-3.14.2-3] not beyond the Maximum Packet Size.
+            if bytes.len() <= bytes_max {
+                self.tail(id).extend_from_slice(&bytes);
+                self.counters.packet_out(explained.packet_type());
+                return;
+            }
+        }
+        self.send(id, &plain);
+    }
+
+    /// Appends a PUBLISH of `content`.
+    pub fn publish(
+        &mut self,
+        id: ConnectionId,
+        content: &Content,
+        sending: Sending,
+        now: Millis,
+    ) -> Sent {
+        let connection = &mut self.slab[id.index()];
+        let version = connection.version;
+        let topic = content.topic.as_str();
+        let mut publish = Publish {
+            dup: sending.dup,
+            qos: sending.qos,
+            retain: sending.retain,
+            topic,
+            packet_id: sending.packet_id,
+            properties: content.properties,
+            payload: content.payload,
+        };
+        // A few bytes more must not be what makes a packet too large.
+        let spacious = publish.encoded_len(version) + ADDED_BYTES <= connection.packet_bytes_max;
+        let alias = if spacious {
+            connection.alias(topic)
+        } else {
+            Alias::None
+        };
+        if version == Version::V5 {
+            let added = &mut self.added;
+            added.clear();
+            add_properties(added, content, sending.subscription_ids, alias, now);
+            if let Alias::Known(_) = alias {
+                publish.topic = "";
+            }
+            publish.properties = added.as_properties();
+        }
+        if publish.encoded_len(version) > connection.packet_bytes_max {
+            return Sent::TooLarge;
+        }
+        // Only now: an alias of a packet that is not sent would be unknown to the client.
+        if let Alias::New(number) = alias {
+            connection.set_alias(topic, number);
+        }
+        let outbound = &mut connection.outbound;
+        if outbound.owns_no_buffer() {
+            outbound.lend(self.spare.pop().unwrap_or_default());
+        }
+        match content.message {
+            Some(message) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => {
+                publish.encode_head(version, outbound.next_packet());
+                outbound.share(message.payload());
+            }
+            _ => publish.encode(version, outbound.next_packet()),
+        }
+        self.counters.packet_out(PacketType::Publish);
+        self.counters.publish_bytes_sent += content.payload.len() as u64;
+        self.mark_flush(id);
+        Sent::Yes
+    }
+
+    /// `count` bytes have gone to the socket.
+    pub fn advance(&mut self, id: ConnectionId, count: usize) {
+        self.counters.bytes_sent += count as u64;
+        let outbound = &mut self.slab[id.index()].outbound;
+        outbound.advance(count);
+        if let Some(mut buffer) = outbound.give_back() {
+            buffer.clear();
+            if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
+                self.spare.push(buffer);
+            }
+        }
+    }
+
+    /// The turn is over: the lists of it are handed out, see [`super::Turn`].
+    pub fn end_turn(&mut self, flush: &mut Vec<ConnectionId>, close: &mut Vec<ConnectionId>) {
+        for id in &self.flush {
+            self.slab[id.index()].in_flush = false;
+        }
+        flush.clear();
+        close.clear();
+        std::mem::swap(flush, &mut self.flush);
+        std::mem::swap(close, &mut self.close);
+    }
+
+    fn tail(&mut self, id: ConnectionId) -> &mut Vec<u8> {
+        self.mark_flush(id);
+        let outbound = &mut self.slab[id.index()].outbound;
+        if outbound.owns_no_buffer() {
+            outbound.lend(self.spare.pop().unwrap_or_default());
+        }
+        outbound.next_packet()
+    }
+
+    fn mark_flush(&mut self, id: ConnectionId) {
+        let connection = &mut self.slab[id.index()];
+        if !connection.in_flush {
+            connection.in_flush = true;
+            self.flush.push(id);
+        }
+    }
+}
+
+impl Index<ConnectionId> for Connections {
+    type Output = Connection;
+
+    fn index(&self, id: ConnectionId) -> &Connection {
+        &self.slab[id.index()]
+    }
+}
+
+impl IndexMut<ConnectionId> for Connections {
+    fn index_mut(&mut self, id: ConnectionId) -> &mut Connection {
+        &mut self.slab[id.index()]
+    }
+}
+
+/// The properties of a forwarded message: ours, then the publisher's.
+fn add_properties(
+    block: &mut PropertyBlock,
+    content: &Content,
+    subscription_ids: &[u32],
+    alias: Alias,
+    now: Millis,
+) {
+    if let Some(at) = content.expires_at {
+        // [MQTT-3.3.2-6] what is left of it, in whole seconds.
+        let seconds = at.saturating_sub(now).div_ceil(1_000);
+        block.number(PropertyId::MessageExpiryInterval, seconds as u32);
+    }
+    if let Alias::New(number) | Alias::Known(number) = alias {
+        block.number(PropertyId::TopicAlias, u32::from(number));
+    }
+    // [MQTT-3.3.4-4] all of them in the one copy that is sent.
+    for id in subscription_ids {
+        block.number(PropertyId::SubscriptionIdentifier, *id);
+    }
+    // [MQTT-3.3.2-4] [MQTT-3.3.2-15] to [MQTT-3.3.2-18] [MQTT-3.3.2-20] unaltered, in order.
+    block.raw(content.properties.as_bytes());
+}

@@ -1,0 +1,633 @@
+//! How a message reaches those who want it: retained, routed, sent at once or queued.
+//!
+//! A message is copied once, by the first that has to keep it, and shared by all others. What a
+//! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
+//! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::connection::{Sending, Sent};
+use super::deadlines::Timer;
+use super::limits::Limits;
+use super::message::{Content, Message};
+use super::retained::Progress;
+use super::session::{Delivery, InflightState, Origin, Queued};
+use super::subscriptions::{GroupId, Subscriber};
+use super::{Broker, ConnectionId, SessionId};
+use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode, Refusal};
+
+/// An Application Message that somebody publishes.
+pub(super) struct Publication<'a> {
+    pub content: Content<'a>,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Whose No Local subscriptions do not get it; `None` for the server itself.
+    pub publisher: Option<SessionId>,
+}
+
+/// A publication and the one copy of it, as soon as somebody keeps it.
+struct Outgoing<'a> {
+    publication: &'a Publication<'a>,
+    kept: Option<Message>,
+}
+
+impl Outgoing<'_> {
+    fn message(&mut self) -> Message {
+        let Publication { content, qos, .. } = self.publication;
+        self.kept
+            .get_or_insert_with(|| Message::new(content, *qos))
+            .clone()
+    }
+
+    fn content(&self) -> Content<'_> {
+        let content = self.publication.content;
+        match &self.kept {
+            // A large payload is shared with the copy.
+            Some(kept) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => kept.content(),
+            _ => content,
+        }
+    }
+
+    /// Bytes it counts for in a queue or a window.
+    fn len(&self) -> usize {
+        Message::len_of(&self.publication.content)
+    }
+}
+
+/// How one session gets a message.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    qos: QoS,
+    retain: bool,
+    subscription_ids: &'a [u32],
+    group: Option<GroupId>,
+}
+
+/// How soon a member of a group could take a message.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    Now,
+    Queued,
+    Absent,
+}
+
+/// What a member of a group leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// Its session goes on: who is present may have what it has not acknowledged.
+    ItsSession,
+    /// Nothing: members that are absent too may have it.
+    ForEver,
+}
+
+impl Broker {
+    /// Retains and routes; returns how many sessions and groups it matched. A message that cannot be
+    /// retained is refused as a whole.
+    pub(super) fn publish(
+        &mut self,
+        publication: &Publication,
+        now: Instant,
+    ) -> Result<usize, Refusal> {
+        let mut outgoing = Outgoing {
+            publication,
+            kept: None,
+        };
+        if publication.retain {
+            self.retain(&mut outgoing)?;
+        }
+        Ok(self.route(&mut outgoing, now))
+    }
+
+    fn retain(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
+        let content = &outgoing.publication.content;
+        let topic = content.topic.as_str();
+        // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+        if content.payload.is_empty() {
+            self.retained.remove(topic);
+            return Ok(());
+        }
+        self.retained
+            .admit(topic, outgoing.len(), &self.options.limits)?;
+        if let Some(at) = content.expires_at {
+            self.sweep_by(at);
+        }
+        self.retained.store(outgoing.message());
+        Ok(())
+    }
+
+    fn route(&mut self, outgoing: &mut Outgoing, now: Instant) -> usize {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        self.subscriptions
+            .route(outgoing.publication.content.topic, &mut matches);
+        // One delivery to a session, however many of its filters match: they are brought together.
+        if matches.filters > 1 {
+            matches
+                .subscribers
+                .sort_unstable_by_key(|subscriber| subscriber.session);
+        }
+        let is_large = outgoing.publication.content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES;
+        if is_large && matches.subscribers.len() > 1 {
+            outgoing.message();
+        }
+        let mut reached = matches.groups.len();
+        for own in matches.subscribers.chunk_by(|a, b| a.session == b.session) {
+            reached += usize::from(self.deliver_matched(own, outgoing, now));
+        }
+        for group in &matches.groups {
+            self.deliver_shared(*group, None, outgoing, now);
+        }
+        self.matches = matches;
+        reached
+    }
+
+    /// Delivers to the session whose subscriptions `own` are; `false` if No Local leaves none.
+    fn deliver_matched(
+        &mut self,
+        own: &[Subscriber],
+        outgoing: &mut Outgoing,
+        now: Instant,
+    ) -> bool {
+        let Publication {
+            qos,
+            retain,
+            publisher,
+            ..
+        } = *outgoing.publication;
+        let mut subscription_ids = std::mem::take(&mut self.subscription_ids);
+        subscription_ids.clear();
+        let mut granted = None;
+        let mut retain_as_published = false;
+        for subscriber in own {
+            // [MQTT-3.8.3-3]
+            if subscriber.no_local && publisher == Some(subscriber.session) {
+                continue;
+            }
+            // [MQTT-3.3.4-2] the best QoS of all that match.
+            granted = granted.max(Some(subscriber.qos));
+            // [MQTT-3.3.4-3]
+            if subscriber.subscription_id != 0 {
+                subscription_ids.push(subscriber.subscription_id);
+            }
+            retain_as_published |= subscriber.retain_as_published;
+        }
+        if let Some(granted) = granted {
+            let way = Way {
+                qos: self.outgoing_qos(qos, granted),
+                // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+                retain: retain && retain_as_published,
+                subscription_ids: &subscription_ids,
+                group: None,
+            };
+            self.deliver(own[0].session, way, outgoing, now);
+        }
+        self.subscription_ids = subscription_ids;
+        granted.is_some()
+    }
+
+    /// [MQTT-3.8.4-8] the lower of both, unless the operator wants the granted one.
+    fn outgoing_qos(&self, published: QoS, granted: QoS) -> QoS {
+        if self.options.upgrade_outgoing_qos {
+            granted
+        } else {
+            published.min(granted)
+        }
+    }
+
+    /// Delivers to one member of a group: the next that is ready, never to `except`.
+    fn deliver_shared(
+        &mut self,
+        group: GroupId,
+        except: Option<SessionId>,
+        outgoing: &mut Outgoing,
+        now: Instant,
+    ) {
+        let Some(member) = self.ready_member(group, except, outgoing) else {
+            self.connections.counters.dropped += 1;
+            return;
+        };
+        let Publication { qos, retain, .. } = *outgoing.publication;
+        let way = Way {
+            // [MQTT-4.8.2-3]
+            qos: self.outgoing_qos(qos, member.qos),
+            retain: retain && member.retain_as_published,
+            subscription_ids: match &member.subscription_id {
+                0 => &[],
+                id => std::slice::from_ref(id),
+            },
+            group: Some(group),
+        };
+        self.deliver(member.session, way, outgoing, now);
+    }
+
+    fn ready_member(
+        &mut self,
+        group: GroupId,
+        except: Option<SessionId>,
+        outgoing: &Outgoing,
+    ) -> Option<Subscriber> {
+        let (qos, bytes) = (outgoing.publication.qos, outgoing.len());
+        let first = self.subscriptions.next_turn(group);
+        let members = self.subscriptions.members(group, first);
+        let ready = members
+            .filter(|member| Some(member.session) != except)
+            .filter_map(|member| {
+                let qos = self.outgoing_qos(qos, member.qos);
+                self.readiness(member.session, qos, bytes)
+                    .map(|readiness| (readiness, member))
+            })
+            .min_by_key(|(readiness, _)| *readiness);
+        ready.map(|(_, member)| *member)
+    }
+
+    /// `None` where the message would be dropped.
+    fn readiness(&self, id: SessionId, qos: QoS, bytes: usize) -> Option<Readiness> {
+        let session = &self.sessions[id];
+        let limits = &self.options.limits;
+        let waits = qos > QoS::AtMostOnce || self.options.queue_qos0_messages;
+        match session.connection {
+            Some(connection) if self.has_room(connection) => {
+                let open = qos == QoS::AtMostOnce || self.can_send(id, connection, bytes);
+                match open {
+                    true => Some(Readiness::Now),
+                    false => session
+                        .queue_has_room(bytes, limits)
+                        .then_some(Readiness::Queued),
+                }
+            }
+            Some(_) if qos == QoS::AtMostOnce => None,
+            Some(_) => session
+                .queue_has_room(bytes, limits)
+                .then_some(Readiness::Queued),
+            None if waits => session
+                .queue_has_room(bytes, limits)
+                .then_some(Readiness::Absent),
+            None => None,
+        }
+    }
+
+    /// Whether the client has taken enough of what it is owed to be sent another message.
+    pub(super) fn has_room(&self, connection: ConnectionId) -> bool {
+        self.connections[connection].outbound.len() < self.options.limits.outbound_bytes_max
+    }
+
+    /// Whether a new QoS 1 or 2 message can go out at once without overtaking another.
+    fn can_send(&self, id: SessionId, connection: ConnectionId, bytes: usize) -> bool {
+        let session = &self.sessions[id];
+        let receive_maximum = self.connections[connection].receive_maximum;
+        session.first_queued().is_none()
+            && session.window_is_open(bytes, receive_maximum, &self.options.limits)
+    }
+
+    /// Sends to a session now, or queues for it, or drops.
+    fn deliver(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing, now: Instant) {
+        match self.sessions[id].connection {
+            Some(connection) if way.qos == QoS::AtMostOnce => {
+                let sent = match self.has_room(connection) {
+                    true => self.send(connection, way, None, outgoing, now),
+                    false => false,
+                };
+                if !sent {
+                    self.note_dropped(id, 1);
+                }
+            }
+            Some(connection)
+                if self.has_room(connection) && self.can_send(id, connection, outgoing.len()) =>
+            {
+                let packet_id = self.sessions[id].next_packet_id();
+                let delivery = delivery(outgoing.message(), way);
+                if self.send(connection, way, Some(packet_id), outgoing, now) {
+                    self.sessions[id].sent(packet_id, delivery);
+                } else {
+                    self.note_dropped(id, 1);
+                }
+            }
+            Some(_) => self.queue(id, delivery(outgoing.message(), way)),
+            None if way.qos > QoS::AtMostOnce || self.options.queue_qos0_messages => {
+                self.queue(id, delivery(outgoing.message(), way));
+            }
+            None => {}
+        }
+    }
+
+    /// [MQTT-3.1.2-25] `false` where the client cannot take a packet that large: for it, the
+    /// message is done with.
+    fn send(
+        &mut self,
+        connection: ConnectionId,
+        way: Way,
+        packet_id: Option<PacketId>,
+        outgoing: &Outgoing,
+        now: Instant,
+    ) -> bool {
+        let Way {
+            qos,
+            retain,
+            subscription_ids,
+            ..
+        } = way;
+        let sending = Sending {
+            qos,
+            retain,
+            dup: false,
+            packet_id,
+            subscription_ids,
+        };
+        let now = self.millis(now);
+        self.connections
+            .publish(connection, &outgoing.content(), sending, now)
+            == Sent::Yes
+    }
+
+    fn queue(&mut self, id: SessionId, delivery: Delivery) {
+        let options = &self.options;
+        let session = &mut self.sessions[id];
+        match session.queue(delivery, &options.limits, options.queue_overflow) {
+            Queued::Yes => {}
+            Queued::Dropped(count) => self.note_dropped(id, count),
+        }
+    }
+
+    /// Counts messages that a client will not get; logs the first of an episode.
+    fn note_dropped(&mut self, id: SessionId, count: usize) {
+        self.connections.counters.dropped += count as u64;
+        let session = &mut self.sessions[id];
+        if !session.dropping {
+            session.dropping = true;
+            warn!(
+                "Outgoing messages are being dropped for client {}.",
+                session.client_id
+            );
+        }
+    }
+
+    /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
+    /// what is retained for its new subscriptions, by turns.
+    pub(super) fn pump(&mut self, id: SessionId, now: Instant) {
+        let Some(connection) = self.sessions[id].connection else {
+            return;
+        };
+        while self.has_room(connection) && self.resend(id, connection, now) {}
+        let mut topics = Limits::REPLAY_TOPICS;
+        loop {
+            let queued = self.send_queued(id, connection, now);
+            let replayed = self.replay(id, connection, &mut topics, now);
+            if !queued && !replayed {
+                break;
+            }
+        }
+    }
+
+    /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
+    fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
+        let now = self.millis(now);
+        let session = &mut self.sessions[id];
+        let Some(inflight) = session.next_to_resend() else {
+            return false;
+        };
+        let packet_id = inflight.packet_id;
+        let sent = match &inflight.state {
+            InflightState::Released => {
+                let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
+                self.connections.send(connection, &release);
+                Sent::Yes
+            }
+            InflightState::Published(_)
+                if !session.may_resend(self.connections[connection].receive_maximum) =>
+            {
+                return false;
+            }
+            InflightState::Published(delivery) => {
+                // [MQTT-3.3.1-1]; [MQTT-4.3.3-7] without regard to its expiry.
+                let sending = sending(delivery, true, Some(packet_id));
+                self.connections
+                    .publish(connection, &delivery.message.content(), sending, now)
+            }
+        };
+        match sent {
+            Sent::Yes => session.resent(),
+            Sent::TooLarge => {
+                session.give_up_resending();
+                self.note_dropped(id, 1);
+            }
+        }
+        true
+    }
+
+    /// Sends the first message of the queue, if its client can take it.
+    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
+        let room = self.has_room(connection);
+        let now = self.millis(now);
+        let receive_maximum = self.connections[connection].receive_maximum;
+        let session = &mut self.sessions[id];
+        let Some(first) = session.first_queued() else {
+            return false;
+        };
+        let (qos, bytes) = (first.qos, first.message.len());
+        let open = qos == QoS::AtMostOnce
+            || session.window_is_open(bytes, receive_maximum, &self.options.limits);
+        if !room || !open {
+            return false;
+        }
+        let Some(delivery) = session.next_queued() else {
+            return false;
+        };
+        // [MQTT-3.3.2-5]
+        if delivery.message.content().is_expired(now) {
+            self.connections.counters.dropped += 1;
+            return true;
+        }
+        let packet_id = (qos > QoS::AtMostOnce).then(|| session.next_packet_id());
+        let sending = sending(&delivery, false, packet_id);
+        match self
+            .connections
+            .publish(connection, &delivery.message.content(), sending, now)
+        {
+            Sent::TooLarge => self.note_dropped(id, 1),
+            Sent::Yes => {
+                if let Some(packet_id) = packet_id {
+                    session.sent(packet_id, delivery);
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends some of the messages that are retained for a new subscription. `topics` is how many
+    /// may still be looked at; when they are used up, the next turn goes on.
+    fn replay(
+        &mut self,
+        id: SessionId,
+        connection: ConnectionId,
+        topics: &mut usize,
+        now: Instant,
+    ) -> bool {
+        let now = self.millis(now);
+        let Broker {
+            sessions,
+            connections,
+            retained,
+            options,
+            ..
+        } = self;
+        let session = &mut sessions[id];
+        if session.in_refill {
+            return false;
+        }
+        let Some(mut replay) = session.replays.pop_front() else {
+            return false;
+        };
+        let most = if session.first_queued().is_some() {
+            1
+        } else {
+            usize::MAX
+        };
+        let subscription_ids = match &replay.subscription_id {
+            0 => &[][..],
+            id => std::slice::from_ref(id),
+        };
+        let mut sent = 0;
+        let progress = retained.replay(&mut replay.cursor, topics, |message| {
+            if sent == most || connections[connection].outbound.len() >= Limits::REPLAY_BYTES {
+                return ControlFlow::Break(());
+            }
+            let content = message.content();
+            if content.is_expired(now) {
+                return ControlFlow::Continue(());
+            }
+            let qos = match options.upgrade_outgoing_qos {
+                true => replay.qos,
+                false => message.qos().min(replay.qos),
+            };
+            let receive_maximum = connections[connection].receive_maximum;
+            let waits = qos > QoS::AtMostOnce;
+            if waits && !session.window_is_open(message.len(), receive_maximum, &options.limits) {
+                return ControlFlow::Break(());
+            }
+            let packet_id = waits.then(|| session.next_packet_id());
+            // [v3 MQTT-3.3.1-8] RETAIN says that it comes of a new subscription.
+            let way = Way {
+                qos,
+                retain: true,
+                subscription_ids,
+                group: None,
+            };
+            let sending = Sending {
+                qos,
+                retain: true,
+                dup: false,
+                packet_id,
+                subscription_ids,
+            };
+            if connections.publish(connection, &content, sending, now) == Sent::Yes {
+                if let Some(packet_id) = packet_id {
+                    session.sent(packet_id, delivery(message.clone(), way));
+                }
+            }
+            sent += 1;
+            ControlFlow::Continue(())
+        });
+        match progress {
+            Progress::Done => {}
+            Progress::Blocked => session.replays.push_front(replay),
+            Progress::Paused => {
+                session.replays.push_back(replay);
+                session.in_refill = true;
+                self.refill.push(id);
+            }
+        }
+        progress == Progress::Done || sent > 0
+    }
+
+    /// The client is gone: messages of shared subscriptions that it has not acknowledged go to others
+    /// of the group, if there are any to take them.
+    pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
+        let subscriptions = &self.subscriptions;
+        let sessions = &self.sessions;
+        if subscriptions.shared_count() == 0 {
+            return;
+        }
+        let others = |group| {
+            subscriptions.members(group, 0).any(|member| {
+                let present = sessions[member.session].connection.is_some();
+                member.session != id && (present || leaving == Leaving::ForEver)
+            })
+        };
+        let mut groups: Vec<GroupId> = sessions[id].shared_groups().collect();
+        groups.retain(|group| others(*group));
+        if groups.is_empty() {
+            return;
+        }
+        for delivery in self.sessions[id].take_shared(|group| groups.contains(&group)) {
+            let Some(group) = delivery.group() else {
+                continue;
+            };
+            let publication = Publication {
+                content: delivery.message.content(),
+                qos: delivery.message.qos(),
+                retain: delivery.retain,
+                publisher: None,
+            };
+            let kept = Some(delivery.message.clone());
+            let mut outgoing = Outgoing {
+                publication: &publication,
+                kept,
+            };
+            self.deliver_shared(group, Some(id), &mut outgoing, now);
+        }
+    }
+
+    // ---- expiry of retained messages ---------------------------------------------------------
+
+    /// Expired messages are not sent; once a minute at most, those that nobody asked for are removed.
+    fn sweep_by(&mut self, at: u64) {
+        let minutes = at.div_ceil(60_000).max(1);
+        let due = self.started + Duration::from_millis(minutes.saturating_mul(60_000));
+        if self.sweep_deadline.is_none_or(|armed| due < armed) {
+            self.deadlines
+                .arm(&mut self.sweep_deadline, due, Timer::RetainedSweep);
+        }
+    }
+
+    pub(super) fn sweep_retained(&mut self, now: Instant) {
+        self.sweep_deadline = None;
+        let now = self.millis(now);
+        if let Some(next) = self.retained.sweep(now) {
+            self.sweep_by(next.max(now + 1));
+        }
+    }
+}
+
+fn delivery(message: Message, way: Way) -> Delivery {
+    let Way {
+        qos,
+        retain,
+        subscription_ids,
+        group,
+    } = way;
+    let matters = !subscription_ids.is_empty() || group.is_some();
+    let origin = Origin {
+        subscription_ids: subscription_ids.to_vec(),
+        group,
+    };
+    Delivery {
+        message,
+        qos,
+        retain,
+        origin: matters.then(|| Box::new(origin)),
+    }
+}
+
+fn sending(delivery: &Delivery, dup: bool, packet_id: Option<PacketId>) -> Sending<'_> {
+    let Delivery { qos, retain, .. } = *delivery;
+    Sending {
+        qos,
+        retain,
+        dup,
+        packet_id,
+        subscription_ids: delivery.subscription_ids(),
+    }
+}

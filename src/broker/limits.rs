@@ -1,0 +1,159 @@
+//! What the broker may be told, and what everything that can grow is limited to.
+//!
+//! Plain data with defaults; `config.rs` fills it from flags. A limit that no flag sets is a constant
+//! here, so that all of them can be read in one place.
+
+use std::time::Duration;
+
+use crate::packet::QoS;
+
+/// How the broker behaves, for all clients.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub limits: Limits,
+    /// One for each listener, in the order of their indices.
+    pub listeners: Vec<ListenerOptions>,
+    /// The best QoS a client may publish with, and is granted.
+    pub max_qos: QoS,
+    pub retain_available: bool,
+    /// Whether a client may leave its id to the server.
+    pub allow_zero_length_client_id: bool,
+    /// What assigned client ids start with.
+    pub auto_id_prefix: String,
+    /// Longest keep alive, in seconds; 0 for any.
+    pub max_keep_alive: u16,
+    /// Whether messages of QoS 0 wait for absent clients too.
+    pub queue_qos0_messages: bool,
+    pub queue_overflow: QueueOverflow,
+    /// Deliver with the QoS of the subscription, even where the publisher used a lower one.
+    pub upgrade_outgoing_qos: bool,
+    /// Sessions end at the latest this long after their connection.
+    pub persistent_client_expiration: Option<Duration>,
+    /// How often `$SYS` is brought up to date; `None` for never.
+    pub sys_interval: Option<Duration>,
+    /// Bytes of memory the process takes, for `$SYS`: the core cannot know.
+    pub memory_in_use: fn() -> u64,
+    /// Log who connects and who leaves.
+    pub connection_messages: bool,
+    /// Drawn once at start: keeps hashes and assigned ids from being foreseen.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            limits: Limits::default(),
+            listeners: vec![ListenerOptions {
+                allow_anonymous: true,
+            }],
+            max_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            allow_zero_length_client_id: true,
+            auto_id_prefix: "auto-".to_string(),
+            max_keep_alive: 0,
+            queue_qos0_messages: false,
+            queue_overflow: QueueOverflow::DropNewest,
+            upgrade_outgoing_qos: false,
+            persistent_client_expiration: None,
+            sys_interval: Some(Duration::from_secs(10)),
+            memory_in_use: || 0,
+            connection_messages: true,
+            seed: 0,
+        }
+    }
+}
+
+/// Who gets in through one listener.
+#[derive(Clone, Debug)]
+pub struct ListenerOptions {
+    /// Clients without a user name.
+    pub allow_anonymous: bool,
+}
+
+/// Which message goes when a session's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOverflow {
+    DropNewest,
+    DropOldest,
+}
+
+/// How much of everything there may be.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest packet a client may send, in bytes.
+    pub packet_bytes_max: usize,
+    /// Clients connected at once.
+    pub connections_max: usize,
+    /// Sessions, connected or not.
+    pub sessions_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_max: usize,
+    /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
+    pub inflight_messages_max: u16,
+    /// Their bytes; one message may always be in flight.
+    pub inflight_bytes_max: usize,
+    /// Messages waiting for one client.
+    pub queued_messages_max: usize,
+    /// Their bytes, topics and properties included.
+    pub queued_bytes_max: usize,
+    /// QoS 2 messages a client may have begun to send and not yet released.
+    pub receive_maximum: u16,
+    /// Topic Aliases a client may set.
+    pub topic_alias_max: u16,
+    /// Topic Aliases the broker sets, for clients that take them.
+    pub topic_alias_max_broker: u16,
+    pub retained_messages_max: usize,
+    pub retained_bytes_max: usize,
+    /// Soft limit of the bytes a client has not yet taken: beyond it no message is added; QoS 0 is
+    /// dropped, QoS 1 and 2 wait in the queue.
+    pub outbound_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            packet_bytes_max: 2_000_000,
+            connections_max: usize::MAX,
+            sessions_max: 100_000,
+            subscriptions_max: 20_000,
+            inflight_messages_max: 20,
+            inflight_bytes_max: usize::MAX,
+            queued_messages_max: 1_000,
+            queued_bytes_max: usize::MAX,
+            receive_maximum: u16::MAX,
+            topic_alias_max: 10,
+            topic_alias_max_broker: 10,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 256 << 20,
+            outbound_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// A peer must send its CONNECT this soon.
+    pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+    /// Largest packet before the CONNECT is accepted, in bytes: a Will of 64 KiB fits.
+    pub const CONNECT_PACKET_BYTES_MAX: usize = 100_000;
+    /// Peers that have not sent their CONNECT; more are turned away at once.
+    pub const UNCONNECTED_MAX: usize = 1_000;
+    /// A replay of retained messages adds to a client's bytes up to this many, then waits for them to
+    /// be taken.
+    pub const REPLAY_BYTES: usize = 64 << 10;
+    /// Retained topics looked at for one session before the others have their turn.
+    pub const REPLAY_TOPICS: usize = 1_000;
+    /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.
+    pub const SHARED_PAYLOAD_BYTES: usize = 4 << 10;
+    /// Distinct patterns of wildcards in all filters: what routing one message costs at most.
+    pub const WILDCARD_SHAPES_MAX: usize = 1_024;
+    /// Those that one session may use when it asks for a new one.
+    pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;
+
+    /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get it
+    /// beyond the soft one, and it is disconnected.
+    pub fn outbound_bytes_hard(&self) -> usize {
+        self.outbound_bytes_max
+            .saturating_mul(2)
+            .saturating_add(self.packet_bytes_max)
+    }
+}

@@ -1,0 +1,115 @@
+//! Application Messages: borrowed while they pass through, owned where they outlive the call.
+//!
+//! A `Message` is one allocation that every queue, every window and the retained store share. Its
+//! bytes: expiry (8), topic length (2), properties length (4), QoS (1), topic, properties, payload.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::packet::{Properties, QoS, TopicName};
+
+/// Milliseconds since the broker started: what the core reckons with once `now` has come in.
+pub type Millis = u64;
+
+/// No Message Expiry Interval.
+const NEVER: Millis = Millis::MAX;
+const HEADER_LEN: usize = 15;
+
+/// What a message says, wherever its bytes are.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    pub topic: TopicName<'a>,
+    /// Those that are forwarded unaltered: no expiry, no alias, no subscription identifiers.
+    pub properties: Properties<'a>,
+    pub payload: &'a [u8],
+    pub expires_at: Option<Millis>,
+    /// The owner of the bytes, if there is one to share the payload with.
+    pub message: Option<&'a Message>,
+}
+
+impl Content<'_> {
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// An Application Message that is kept.
+#[derive(Clone, Debug)]
+pub struct Message {
+    bytes: Bytes,
+}
+
+impl Message {
+    pub fn new(content: &Content, qos: QoS) -> Message {
+        let topic = content.topic.as_str();
+        let properties = content.properties.as_bytes();
+        let mut bytes = BytesMut::with_capacity(Message::len_of(content));
+        bytes.put_u64(content.expires_at.unwrap_or(NEVER));
+        bytes.put_u16(topic.len() as u16);
+        bytes.put_u32(properties.len() as u32);
+        bytes.put_u8(qos as u8);
+        bytes.put_slice(topic.as_bytes());
+        bytes.put_slice(properties);
+        bytes.put_slice(content.payload);
+        Message {
+            bytes: bytes.freeze(),
+        }
+    }
+
+    /// Bytes it takes in memory, near enough to count with.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What [`Message::len`] of a message with this content is.
+    pub fn len_of(content: &Content) -> usize {
+        let Content {
+            topic,
+            properties,
+            payload,
+            ..
+        } = content;
+        HEADER_LEN + topic.as_str().len() + properties.as_bytes().len() + payload.len()
+    }
+
+    pub fn topic(&self) -> TopicName<'_> {
+        let text = std::str::from_utf8(self.topic_bytes());
+        TopicName::trusted(text.expect("it was a topic name when it was stored"))
+    }
+
+    pub fn topic_bytes(&self) -> &[u8] {
+        &self.bytes[HEADER_LEN..HEADER_LEN + self.topic_len()]
+    }
+
+    /// The QoS it was published with.
+    pub fn qos(&self) -> QoS {
+        QoS::parse(self.bytes[14]).expect("it was a QoS when it was stored")
+    }
+
+    pub fn expires_at(&self) -> Option<Millis> {
+        Some((&self.bytes[..8]).get_u64()).filter(|at| *at != NEVER)
+    }
+
+    pub fn content(&self) -> Content<'_> {
+        let properties_at = HEADER_LEN + self.topic_len();
+        Content {
+            topic: self.topic(),
+            properties: Properties::trusted(&self.bytes[properties_at..self.payload_at()]),
+            payload: &self.bytes[self.payload_at()..],
+            expires_at: self.expires_at(),
+            message: Some(self),
+        }
+    }
+
+    /// The payload, sharing the message's bytes.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(self.payload_at()..)
+    }
+
+    fn topic_len(&self) -> usize {
+        usize::from((&self.bytes[8..10]).get_u16())
+    }
+
+    fn payload_at(&self) -> usize {
+        HEADER_LEN + self.topic_len() + (&self.bytes[10..14]).get_u32() as usize
+    }
+}

@@ -1,0 +1,488 @@
+//! The broker as a state machine: bytes and `now` in, bytes and the next deadline out.
+//!
+//! It knows no socket, clock, file or source of chance; whoever drives it brings them (`net` for
+//! sockets, tests for a virtual world). A turn: any number of [`Broker::open`], [`Broker::receive`],
+//! [`Broker::sent`] and [`Broker::lost`], then [`Broker::handle_timeout`] and [`Broker::end_turn`],
+//! which names the connections to write to and those to close. Nothing is closed or freed before.
+//!
+//! This file has the verbs and the way from bytes to packets; what packets do is in `connect.rs`,
+//! `publish.rs` and `subscribe.rs`, how messages reach clients in `deliver.rs`.
+
+mod access;
+mod connect;
+mod connection;
+mod deadlines;
+mod deliver;
+mod hash;
+pub mod limits;
+mod message;
+mod outbound;
+mod publish;
+mod retained;
+mod session;
+mod subscribe;
+pub mod subscriptions;
+mod sys;
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use log::{debug, info, warn};
+
+use crate::packet::{self, Packet, PacketType, ReasonCode, Refusal, Version};
+use connect::End;
+use connection::{Connections, Phase};
+use deadlines::{Deadlines, Timer};
+pub use hash::Seeded;
+use limits::{Limits, Options};
+use message::Millis;
+use retained::Retained;
+use session::Sessions;
+use subscriptions::{Matches, Subscriptions};
+use sys::Sys;
+
+/// Log target of what Mosquitto calls notices.
+const NOTICE: &str = "notice";
+
+/// A Network Connection: its slot, the same in the broker and in the shell that owns the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A Session: its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u32);
+
+impl SessionId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a turn asks of the shell: first to write, then to close.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Something was added to what these are owed.
+    pub flush: Vec<ConnectionId>,
+    /// To be closed once what they are owed has been written, or could not be: one attempt. Then
+    /// [`Broker::forget`] them.
+    pub close: Vec<ConnectionId>,
+}
+
+/// The server's whole state.
+#[derive(Debug)]
+pub struct Broker {
+    options: Options,
+    started: Instant,
+    hash: Seeded,
+    connections: Connections,
+    sessions: Sessions,
+    subscriptions: Subscriptions,
+    retained: Retained,
+    sweep_deadline: Option<Instant>,
+    deadlines: Deadlines,
+    sys: Sys,
+    /// Clients connected now.
+    connected: usize,
+    /// Assigned client ids so far.
+    assigned: u64,
+    /// Sessions that can be sent more in this turn.
+    refill: Vec<SessionId>,
+    /// Scratch of routing.
+    matches: Matches,
+    /// Scratch of routing: the Subscription Identifiers of one session.
+    subscription_ids: Vec<u32>,
+}
+
+impl Broker {
+    pub fn new(options: Options, now: Instant) -> Broker {
+        let hash = Seeded::new(options.seed);
+        Broker {
+            options,
+            started: now,
+            hash,
+            connections: Connections::default(),
+            sessions: Sessions::new(hash),
+            subscriptions: Subscriptions::new(hash),
+            retained: Retained::default(),
+            sweep_deadline: None,
+            deadlines: Deadlines::default(),
+            sys: Sys::new(now),
+            connected: 0,
+            assigned: 0,
+            refill: Vec::new(),
+            matches: Matches::default(),
+            subscription_ids: Vec::new(),
+        }
+    }
+
+    /// A socket was accepted by the listener of that index; `peer` is its address, for people.
+    /// `None` where too many peers have not said who they are: it is to be closed at once.
+    pub fn open(&mut self, listener: usize, peer: &str, now: Instant) -> Option<ConnectionId> {
+        if self.connections.unconnected >= Limits::UNCONNECTED_MAX {
+            return None;
+        }
+        self.connections.counters.sockets += 1;
+        let id = self.connections.open(listener, peer.into(), now);
+        let deadline = &mut self.connections[id].deadline;
+        self.deadlines.arm(
+            deadline,
+            now + Limits::CONNECT_WITHIN,
+            Timer::Connection(id),
+        );
+        Some(id)
+    }
+
+    /// The peer said this. What is not a whole packet yet is kept.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
+        self.connections.counters.bytes_received += bytes.len() as u64;
+        let mut leftover = std::mem::take(&mut self.connections[id].leftover);
+        let mut rest = bytes;
+        if !leftover.is_empty() {
+            rest = self.complete(id, &mut leftover, rest);
+            if self.receive_packet(id, &leftover, now) == 0 {
+                // Still not whole, or not acceptable.
+                if !self.is_closing(id) {
+                    self.connections[id].leftover = leftover;
+                }
+                return;
+            }
+        }
+        while !rest.is_empty() && !self.is_closing(id) {
+            match self.receive_packet(id, rest, now) {
+                0 => break,
+                length => rest = &rest[length..],
+            }
+        }
+        if !rest.is_empty() && !self.is_closing(id) {
+            self.connections[id].leftover = rest.to_vec();
+        }
+    }
+
+    /// The peer is gone, without a DISCONNECT.
+    pub fn lost(&mut self, id: ConnectionId, now: Instant) {
+        self.end_connection(id, End::Lost, now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.deadlines.pop_due(now) {
+            match timer {
+                Timer::Connection(id) => self.on_connection_deadline(id, now),
+                Timer::SessionExpiry(id) => {
+                    self.sessions[id].expiry_deadline = None;
+                    self.connections.counters.expired += 1;
+                    info!("Expiring client {}.", self.sessions[id].client_id);
+                    self.end_session(id, now);
+                }
+                Timer::WillDelay(id) => {
+                    self.sessions[id].will_deadline = None;
+                    self.publish_will(id, now);
+                }
+                Timer::RetainedSweep => self.sweep_retained(now),
+                Timer::Sys => self.on_sys_interval(now),
+            }
+        }
+    }
+
+    /// When to call [`Broker::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.refill.is_empty() {
+            true => self.deadlines.next(),
+            // There is work to go on with at once.
+            false => Some(self.started),
+        }
+    }
+
+    /// Ends the turn and fills in what it asks for.
+    pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
+        for id in std::mem::take(&mut self.refill) {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.in_refill = false;
+                self.pump(id, now);
+            }
+        }
+        let hard = self.options.limits.outbound_bytes_hard();
+        for index in 0..self.connections.flush.len() {
+            let id = self.connections.flush[index];
+            if self.connections[id].outbound.len() > hard {
+                let why = "the client does not read what it is sent";
+                self.refuse(id, Refusal::new(ReasonCode::QuotaExceeded, why), now);
+            }
+        }
+        self.connections.end_turn(&mut turn.flush, &mut turn.close);
+    }
+
+    /// Fills `slices` with what `id` is owed, as far as they go, and returns how many it took.
+    pub fn outbound<'a>(&'a self, id: ConnectionId, slices: &mut [IoSlice<'a>]) -> usize {
+        self.connections[id].outbound.slices(slices)
+    }
+
+    /// The socket took `count` bytes of what `id` is owed.
+    pub fn sent(&mut self, id: ConnectionId, count: usize) {
+        self.connections.advance(id, count);
+        let connection = &self.connections[id];
+        let Some(session_id) = connection.session() else {
+            return;
+        };
+        let session = &mut self.sessions[session_id];
+        if session.has_more() && !session.in_refill && self.has_room(id) {
+            self.sessions[session_id].in_refill = true;
+            self.refill.push(session_id);
+        }
+    }
+
+    /// The socket of a condemned connection is closed: its slot is free. Call only at the end of a
+    /// turn.
+    pub fn forget(&mut self, id: ConnectionId) {
+        let connection = self.connections.remove(id);
+        assert!(
+            connection.phase == Phase::Closing,
+            "a connection was forgotten before it ended"
+        );
+    }
+
+    /// The server stops: Wills are published, everybody is told, every connection ends.
+    pub fn stop(&mut self, now: Instant) {
+        let ids: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in &ids {
+            if let Some(session) = self.connections[*id].session() {
+                self.publish_will(session, now);
+            }
+        }
+        for id in ids {
+            let refusal = Refusal::new(
+                ReasonCode::ServerShuttingDown,
+                "the server is shutting down",
+            );
+            self.refuse(id, refusal, now);
+        }
+    }
+
+    /// Clients connected now.
+    pub fn connected(&self) -> usize {
+        self.connected
+    }
+
+    /// Adds of `bytes` to `leftover` what its packet is short of; returns what remains.
+    fn complete<'b>(&self, id: ConnectionId, leftover: &mut Vec<u8>, bytes: &'b [u8]) -> &'b [u8] {
+        let mut rest = bytes;
+        loop {
+            let version = self.connections[id].version;
+            let wanted = match packet::FixedHeader::parse(leftover, version) {
+                Ok(Some(header)) if header.packet_len > self.packet_bytes_max(id) => 0,
+                Ok(Some(header)) => header.packet_len - leftover.len(),
+                Ok(None) => 1,
+                Err(_) => 0,
+            };
+            if wanted == 0 || rest.is_empty() {
+                return rest;
+            }
+            let (taken, left) = rest.split_at(wanted.min(rest.len()));
+            leftover.extend_from_slice(taken);
+            rest = left;
+        }
+    }
+
+    /// Handles the packet that `bytes` start with and returns its length; 0 where it is not whole or
+    /// not acceptable.
+    fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) -> usize {
+        let connection = &self.connections[id];
+        let awaits_connect = connection.phase == Phase::AwaitConnect;
+        if awaits_connect && bytes[0] >> 4 != PacketType::Connect as u8 {
+            // [MQTT-3.1.0-1]
+            self.refuse(id, Refusal::protocol(not_a_connect(bytes)), now);
+            return 0;
+        }
+        let result = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
+            Ok(None) => return 0,
+            Ok(Some((packet, length))) => self.on_packet(id, packet, now).map(|()| length),
+            Err(refusal) => {
+                if let (true, Some(version)) = (awaits_connect, packet::answer_version(bytes)) {
+                    self.connections[id].version = version;
+                }
+                Err(refusal)
+            }
+        };
+        result.unwrap_or_else(|refusal| {
+            self.refuse(id, refusal, now);
+            0
+        })
+    }
+
+    fn packet_bytes_max(&self, id: ConnectionId) -> usize {
+        match self.connections[id].phase {
+            Phase::AwaitConnect => Limits::CONNECT_PACKET_BYTES_MAX,
+            Phase::Connected(_) | Phase::Closing => self.options.limits.packet_bytes_max,
+        }
+    }
+
+    fn on_packet(
+        &mut self,
+        id: ConnectionId,
+        packet: Packet<'_>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.connections.counters.packet_in(packet.packet_type());
+        let connection = &mut self.connections[id];
+        connection.last_packet = now;
+        let session = match connection.phase {
+            Phase::Connected(session) => session,
+            Phase::AwaitConnect => match packet {
+                Packet::Connect(connect) => return self.on_connect(id, connect, now),
+                _ => return Err(Refusal::protocol("the first packet must be CONNECT")),
+            },
+            Phase::Closing => return Ok(()),
+        };
+        match packet {
+            Packet::Publish(publish) => self.on_publish(id, session, publish, now),
+            Packet::PubAck(ack) => self.on_puback(session, ack, now),
+            Packet::PubRec(ack) => self.on_pubrec(id, session, ack, now),
+            Packet::PubRel(ack) => {
+                self.on_pubrel(id, session, ack);
+                Ok(())
+            }
+            Packet::PubComp(ack) => self.on_pubcomp(session, ack, now),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, session, subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, session, unsubscribe, now),
+            Packet::PingReq => {
+                // [MQTT-3.12.4-1]
+                self.connections.send(id, &Packet::PingResp);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, session, disconnect, now),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => Err(Refusal::protocol("a second CONNECT")),
+            // No method is configured, so none was agreed on [MQTT-4.12.0-7].
+            Packet::Auth(_) => Err(Refusal::protocol("AUTH without an authentication method")),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(Refusal::protocol("a packet that only a server sends"))
+            }
+        }
+    }
+
+    /// Says why, in the form the client understands, and ends the connection.
+    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, now: Instant) {
+        let connection = &self.connections[id];
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        let Refusal { code, why } = refusal;
+        match (connection.phase, connection.version) {
+            // [MQTT-3.14.0-1] no DISCONNECT before the CONNACK.
+            (Phase::AwaitConnect, version) => {
+                warn!("Client from {} refused: {why}.", connection.peer);
+                self.connections.counters.refused += 1;
+                if version == Version::V5 || code.connect_return_code().is_some() {
+                    self.send_connack_refusal(id, refusal);
+                }
+            }
+            (Phase::Connected(_), Version::V5) => {
+                self.connections.send_reason(id, why, |properties| {
+                    Packet::Disconnect(packet::Disconnect {
+                        reason: code,
+                        properties,
+                    })
+                });
+            }
+            (Phase::Connected(_) | Phase::Closing, _) => {}
+        }
+        self.end_connection(id, End::Refused(refusal), now);
+    }
+
+    /// The CONNECT is overdue, or the client has been silent: or it has spoken since this was set.
+    fn on_connection_deadline(&mut self, id: ConnectionId, now: Instant) {
+        let connection = &mut self.connections[id];
+        connection.deadline = None;
+        match connection.phase {
+            Phase::AwaitConnect => {
+                debug!("No CONNECT from {} in time.", connection.peer);
+                self.end_connection(id, End::Lost, now);
+            }
+            Phase::Connected(_) => match self.silence_deadline(id) {
+                // [MQTT-3.1.2-22] silent for one and a half keep alives.
+                Some(at) if at <= now => {
+                    let why = "nothing was heard for one and a half times the keep alive";
+                    self.refuse(id, Refusal::new(ReasonCode::KeepAliveTimeout, why), now);
+                }
+                Some(at) => {
+                    let deadline = &mut self.connections[id].deadline;
+                    self.deadlines.arm(deadline, at, Timer::Connection(id));
+                }
+                None => {}
+            },
+            Phase::Closing => {}
+        }
+    }
+
+    /// When the client will have been silent for too long, rounded up so that clients with the same
+    /// keep alive come due together: one wake-up for all of them.
+    fn silence_deadline(&self, id: ConnectionId) -> Option<Instant> {
+        let connection = &self.connections[id];
+        let silence_max = connection.silence_max?;
+        let grid = (silence_max / 16).as_millis() as u64;
+        let due = self.millis(connection.last_packet + silence_max);
+        let millis = due.div_ceil(grid.max(1)) * grid.max(1);
+        Some(self.started + std::time::Duration::from_millis(millis.max(due + 1)))
+    }
+
+    fn millis(&self, now: Instant) -> Millis {
+        now.saturating_duration_since(self.started).as_millis() as Millis
+    }
+
+    fn is_closing(&self, id: ConnectionId) -> bool {
+        self.connections[id].phase == Phase::Closing
+    }
+
+    /// Panics where the parts of the broker disagree; for tests, after every verb.
+    pub fn check_invariants(&self) {
+        self.subscriptions.check_invariants();
+        let mut connected = 0;
+        for (id, connection) in self.connections.iter() {
+            if let Some(session) = connection.session() {
+                assert_eq!(self.sessions[session].connection, Some(id));
+                connected += 1;
+            }
+            if connection.phase == Phase::Closing {
+                assert!(
+                    self.connections.close.contains(&id),
+                    "ended and never closed"
+                );
+            }
+        }
+        assert_eq!(connected, self.connected);
+        let mut subscriptions = 0;
+        for (id, session) in self.sessions.iter() {
+            session.check_invariants();
+            assert_eq!(self.sessions.find(&session.client_id), Some(id));
+            subscriptions += session.subscriptions.len();
+            match session.connection {
+                Some(connection) => {
+                    let connection = &self.connections[connection];
+                    assert_eq!(connection.session(), Some(id));
+                    assert!(session.sent_count() <= usize::from(connection.receive_maximum));
+                }
+                None => assert!(session.expiry_interval > 0, "a session outlives its time"),
+            }
+        }
+        let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();
+        assert_eq!(subscriptions, index);
+        assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 2);
+    }
+}
+
+/// What the first bytes look like when they are no CONNECT: people mix up ports.
+fn not_a_connect(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x16, 0x03, ..] => "this looks like TLS, but the listener speaks plain MQTT",
+        [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', ..] => {
+            "this looks like HTTP, but the listener speaks MQTT"
+        }
+        _ => "the first packet must be CONNECT",
+    }
+}

@@ -1,0 +1,164 @@
+//! Bytes owed to a socket.
+//!
+//! Small packets are copied one behind the other into a tail; a large payload is shared, not copied,
+//! and stands as a chunk of its own between two tails. Invariant: `len` is what has been appended
+//! and not yet taken. Empty, it owns no memory: the tail's buffer goes back to a common pool.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// Dead bytes at the front of the tail that are worth moving the rest.
+const COMPACT_BYTES: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// In front of the tail.
+    chunks: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes of the first chunk, or of the tail where there is none, that were taken already.
+    taken: usize,
+    chunk_bytes: usize,
+    /// Appended since all had been taken.
+    packets: usize,
+}
+
+impl Outbound {
+    /// Bytes owed.
+    pub fn len(&self) -> usize {
+        self.chunk_bytes + self.tail.len() - self.taken
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Packets owed; those of which some were taken count until all are.
+    pub fn packets(&self) -> usize {
+        self.packets
+    }
+
+    /// Where the next packet is appended.
+    pub fn next_packet(&mut self) -> &mut Vec<u8> {
+        self.packets += 1;
+        &mut self.tail
+    }
+
+    /// Lends a buffer to an empty tail.
+    pub fn lend(&mut self, buffer: Vec<u8>) {
+        assert!(self.tail.capacity() == 0, "the tail has a buffer already");
+        assert!(buffer.is_empty(), "a lent buffer holds somebody's bytes");
+        self.tail = buffer;
+    }
+
+    pub fn owns_no_buffer(&self) -> bool {
+        self.tail.capacity() == 0
+    }
+
+    /// The tail's buffer, if all has been taken.
+    pub fn give_back(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.tail.capacity() > 0).then(|| std::mem::take(&mut self.tail))
+    }
+
+    /// Appends bytes without copying them.
+    pub fn share(&mut self, bytes: Bytes) {
+        if !self.tail.is_empty() {
+            let tail = Bytes::from(std::mem::take(&mut self.tail));
+            self.chunk_bytes += tail.len();
+            self.chunks.push_back(tail);
+        }
+        self.chunk_bytes += bytes.len();
+        self.chunks.push_back(bytes);
+    }
+
+    /// The bytes owed, in order, as far as `slices` has room; returns how many of it are used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
+        let parts = self.chunks.iter().map(|chunk| &chunk[..]).chain(tail);
+        let mut used = 0;
+        for (slot, part) in slices.iter_mut().zip(parts) {
+            let from = if used == 0 { self.taken } else { 0 };
+            *slot = IoSlice::new(&part[from..]);
+            used += 1;
+        }
+        used
+    }
+
+    /// `count` bytes have been taken.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "more was taken than is owed");
+        self.taken += count;
+        while let Some(chunk) = self
+            .chunks
+            .front()
+            .filter(|chunk| chunk.len() <= self.taken)
+        {
+            self.taken -= chunk.len();
+            self.chunk_bytes -= chunk.len();
+            self.chunks.pop_front();
+        }
+        if self.chunks.is_empty() {
+            self.chunks = VecDeque::new();
+            if self.taken == self.tail.len() {
+                self.tail.clear();
+                self.taken = 0;
+                self.packets = 0;
+            } else if self.taken >= COMPACT_BYTES && self.taken >= self.tail.len() / 2 {
+                self.tail.drain(..self.taken);
+                self.taken = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(outbound: &Outbound) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let used = outbound.slices(&mut slices);
+        slices[..used]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn copied_and_shared_bytes_leave_in_order_however_few_are_taken_at_a_time() {
+        for step in 1..12 {
+            let mut outbound = Outbound::default();
+            outbound.next_packet().extend(b"abc");
+            outbound.share(Bytes::from_static(b"defgh"));
+            outbound.share(Bytes::from_static(b"i"));
+            outbound.next_packet().extend(b"jk");
+            let mut all: Vec<u8> = Vec::new();
+            while !outbound.is_empty() {
+                let next = contents(&outbound);
+                assert_eq!(next.len(), outbound.len());
+                let count = step.min(next.len());
+                all.extend(&next[..count]);
+                outbound.advance(count);
+            }
+            assert_eq!(all, b"abcdefghijk", "{step} at a time");
+            assert!(outbound.give_back().is_some() && outbound.owns_no_buffer());
+        }
+    }
+
+    #[test]
+    fn a_tail_that_is_never_empty_does_not_grow_for_ever() {
+        let mut outbound = Outbound::default();
+        for _ in 0..1_000 {
+            outbound.next_packet().extend([7; 1_000]);
+            if outbound.len() > 100_000 {
+                outbound.advance(1_000);
+            }
+        }
+        assert!(
+            outbound.tail.capacity() < 600_000,
+            "{}",
+            outbound.tail.capacity()
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! PUBLISH and its acknowledgements, from the client.
+
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use super::connect::{forwarded, packet_properties, retain_not_supported};
+use super::connection::Connection;
+use super::deliver::Publication;
+use super::message::Content;
+use super::session::Acked;
+use super::{Broker, ConnectionId, SessionId, access};
+use crate::packet::{
+    Ack, Packet, PacketId, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, TopicName,
+    Version,
+};
+
+impl Broker {
+    pub(super) fn on_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: Publish<'_>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.check_publish(&publish)?;
+        let aliased = self.resolve_alias(id, &publish)?;
+        let topic = match &aliased {
+            Some(topic) => TopicName::trusted(topic),
+            None => TopicName::parse(publish.topic)?,
+        };
+        match publish.packet_id {
+            Some(packet_id) if publish.qos == QoS::ExactlyOnce => {
+                if self.sessions[session].has_received(packet_id) {
+                    // [MQTT-4.3.3-10] it came before: say so again, deliver it once.
+                    self.acknowledge(id, publish.qos, packet_id, ReasonCode::Success);
+                    return Ok(());
+                }
+                let received = self.sessions[session].received_count();
+                if received >= usize::from(self.options.limits.receive_maximum)
+                    && self.connections[id].version == Version::V5
+                {
+                    let why = "more QoS 2 messages than the server's receive maximum";
+                    return Err(Refusal::new(ReasonCode::ReceiveMaximumExceeded, why));
+                }
+            }
+            _ => {}
+        }
+        let mut block = PropertyBlock::new();
+        forwarded(&publish.properties, &mut block);
+        let expiry = publish.properties.number(PropertyId::MessageExpiryInterval);
+        let content = Content {
+            topic,
+            properties: block.as_properties(),
+            payload: publish.payload,
+            expires_at: expiry.map(|seconds| self.millis(now) + u64::from(seconds) * 1_000),
+            message: None,
+        };
+        let Publish { qos, retain, .. } = publish;
+        let publication = Publication {
+            content,
+            qos,
+            retain,
+            publisher: Some(session),
+        };
+        let outcome = access::may_publish(topic).and_then(|()| self.publish(&publication, now));
+        self.answer_publish(id, session, &publish, outcome);
+        Ok(())
+    }
+
+    /// What ends the connection, beyond what decoding has found.
+    fn check_publish(&self, publish: &Publish) -> Result<(), Refusal> {
+        if publish.qos > self.options.max_qos {
+            let why = "the QoS is above the server's --max-qos";
+            return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
+        }
+        if publish.retain && !self.options.retain_available {
+            return Err(retain_not_supported());
+        }
+        if publish.properties.is_empty() {
+            return Ok(());
+        }
+        // [MQTT-3.3.4-6]
+        if publish
+            .properties
+            .number(PropertyId::SubscriptionIdentifier)
+            .is_some()
+        {
+            return Err(Refusal::protocol(
+                "a client must not send subscription identifiers",
+            ));
+        }
+        packet_properties(&publish.properties, publish.payload)
+    }
+
+    /// Sets or looks up the Topic Alias, if there is one; returns the topic that an alias alone
+    /// stands for (3.3.2.3.4).
+    fn resolve_alias(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish,
+    ) -> Result<Option<Box<str>>, Refusal> {
+        let Some(alias) = publish.properties.number(PropertyId::TopicAlias) else {
+            return match publish.topic {
+                "" if self.connections[id].version == Version::V5 => {
+                    Err(Refusal::protocol("neither a topic name nor a topic alias"))
+                }
+                _ => Ok(None),
+            };
+        };
+        if alias == 0 || alias > u32::from(self.options.limits.topic_alias_max) {
+            let why = "the topic alias is 0 or above the server's topic alias maximum";
+            return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
+        }
+        let index = alias as usize - 1;
+        let aliases = self.connections[id].aliases.as_mut();
+        let inbound = &mut aliases
+            .expect("there are aliases where the maximum is not 0")
+            .inbound;
+        if publish.topic.is_empty() {
+            let known = inbound.get(index).cloned().flatten();
+            return known
+                .map(Some)
+                .ok_or(Refusal::protocol("the topic alias was never set"));
+        }
+        // A topic that is no topic must not be remembered as one.
+        TopicName::parse(publish.topic)?;
+        if inbound.len() <= index {
+            inbound.resize(index + 1, None);
+        }
+        inbound[index] = Some(publish.topic.into());
+        Ok(None)
+    }
+
+    /// PUBACK or PUBREC, or nothing for QoS 0 [MQTT-3.3.4-1].
+    fn answer_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish,
+        outcome: Result<usize, Refusal>,
+    ) {
+        if let Err(refusal) = outcome {
+            let Connection { peer, .. } = &self.connections[id];
+            let client_id = &self.sessions[session].client_id;
+            warn!(
+                "Message from {client_id} [{peer}] to {} dropped: {}.",
+                publish.topic, refusal.why
+            );
+            self.connections.counters.dropped += 1;
+        }
+        let Some(packet_id) = publish.packet_id else {
+            return;
+        };
+        let version = self.connections[id].version;
+        match outcome {
+            Err(refusal) if version == Version::V5 => {
+                let Refusal { code, why } = refusal;
+                self.connections.send_reason(id, why, |properties| {
+                    let ack = Ack {
+                        packet_id,
+                        reason: code,
+                        properties,
+                    };
+                    if publish.qos == QoS::ExactlyOnce {
+                        Packet::PubRec(ack)
+                    } else {
+                        Packet::PubAck(ack)
+                    }
+                });
+                return;
+            }
+            // [v3 MQTT-3.3.5-2] there is no way to say no: a positive acknowledgement.
+            Ok(_) | Err(_) => {}
+        }
+        if publish.qos == QoS::ExactlyOnce {
+            self.sessions[session].receive(packet_id);
+        }
+        let reason = match outcome {
+            Ok(0) => ReasonCode::NoMatchingSubscribers,
+            Ok(_) | Err(_) => ReasonCode::Success,
+        };
+        self.acknowledge(id, publish.qos, packet_id, reason);
+    }
+
+    fn acknowledge(&mut self, id: ConnectionId, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
+        let ack = Ack::new(packet_id, reason);
+        let packet = match qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => Packet::PubAck(ack),
+            QoS::ExactlyOnce => Packet::PubRec(ack),
+        };
+        self.connections.send(id, &packet);
+    }
+
+    pub(super) fn on_pubrel(&mut self, id: ConnectionId, session: SessionId, ack: Ack) {
+        let reason = match self.sessions[session].released(ack.packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        // [MQTT-4.3.3-11]
+        self.connections
+            .send(id, &Packet::PubComp(Ack::new(ack.packet_id, reason)));
+    }
+
+    pub(super) fn on_puback(
+        &mut self,
+        session: SessionId,
+        ack: Ack,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        // [MQTT-4.4.0-2] [MQTT-4.8.2-6] a refusal too is an acknowledgement.
+        let acked = self.sessions[session].acknowledge(ack.packet_id, QoS::AtLeastOnce);
+        self.after_ack(session, acked, "PUBACK", now)
+    }
+
+    pub(super) fn on_pubrec(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        ack: Ack,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if ack.reason.is_error() {
+            let acked = self.sessions[session].acknowledge(ack.packet_id, QoS::ExactlyOnce);
+            return self.after_ack(session, acked, "PUBREC", now);
+        }
+        let reason = match self.sessions[session].release(ack.packet_id) {
+            Acked::Done => ReasonCode::Success,
+            Acked::Unknown => ReasonCode::PacketIdentifierNotFound,
+            Acked::OutOfStep => return Err(out_of_step()),
+        };
+        // [MQTT-4.3.3-4]
+        self.connections
+            .send(id, &Packet::PubRel(Ack::new(ack.packet_id, reason)));
+        Ok(())
+    }
+
+    pub(super) fn on_pubcomp(
+        &mut self,
+        session: SessionId,
+        ack: Ack,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let acked = self.sessions[session].complete(ack.packet_id);
+        self.after_ack(session, acked, "PUBCOMP", now)
+    }
+
+    /// A delivery is over: there is room for the next.
+    fn after_ack(
+        &mut self,
+        session: SessionId,
+        acked: Acked,
+        packet: &str,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        match acked {
+            Acked::Done => {
+                self.pump(session, now);
+                Ok(())
+            }
+            Acked::Unknown => {
+                let client_id = &self.sessions[session].client_id;
+                debug!("{packet} from {client_id} for a message that is not in flight.");
+                Ok(())
+            }
+            Acked::OutOfStep => Err(out_of_step()),
+        }
+    }
+}
+
+fn out_of_step() -> Refusal {
+    Refusal::protocol("an acknowledgement does not fit the QoS or the state of its message")
+}

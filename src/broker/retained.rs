@@ -1,0 +1,206 @@
+//! Retained messages (3.3.1.3): the last one of each topic, kept for subscribers to come.
+//!
+//! An ordered set, so that a replay to a new subscriber is a cursor: it remembers the topic it came
+//! to and goes on behind it whenever the subscriber has room, whatever was stored or removed in
+//! between. A filter's literal start bounds the part of the set that is looked at.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::{Bound, ControlFlow};
+
+use super::limits::Limits;
+use super::message::{Message, Millis};
+use crate::packet::{ReasonCode, Refusal, TopicFilter};
+
+/// A retained message and its place in the order of storing.
+#[derive(Debug)]
+pub struct Entry {
+    pub message: Message,
+    /// Grows with every message stored: a replay leaves out what came after it began.
+    pub stamp: u64,
+}
+
+impl Entry {
+    fn topic(&self) -> &[u8] {
+        self.message.topic_bytes()
+    }
+}
+
+impl Borrow<[u8]> for Entry {
+    fn borrow(&self) -> &[u8] {
+        self.topic()
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> Ordering {
+        self.topic().cmp(other.topic())
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.topic() == other.topic()
+    }
+}
+
+impl Eq for Entry {}
+
+#[derive(Debug, Default)]
+pub struct Retained {
+    by_topic: BTreeSet<Entry>,
+    bytes: usize,
+    stamp: u64,
+}
+
+impl Retained {
+    pub fn len(&self) -> usize {
+        self.by_topic.len()
+    }
+
+    /// Bytes of all messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The stamp of the newest message.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    pub fn get(&self, topic: &str) -> Option<&Message> {
+        self.by_topic
+            .get(topic.as_bytes())
+            .map(|entry| &entry.message)
+    }
+
+    /// Whether a message of `len` bytes to `topic` fits.
+    pub fn admit(&self, topic: &str, len: usize, limits: &Limits) -> Result<(), Refusal> {
+        let (count, bytes) = match self.get(topic) {
+            Some(old) => (self.len() - 1, self.bytes - old.len()),
+            None => (self.len(), self.bytes),
+        };
+        if count >= limits.retained_messages_max || bytes + len > limits.retained_bytes_max {
+            let why = "the server's store for retained messages is full";
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
+        }
+        Ok(())
+    }
+
+    /// [MQTT-3.3.1-5] replaces the topic's message.
+    pub fn store(&mut self, message: Message) {
+        self.stamp += 1;
+        self.bytes += message.len();
+        let entry = Entry {
+            message,
+            stamp: self.stamp,
+        };
+        if let Some(old) = self.by_topic.replace(entry) {
+            self.bytes -= old.message.len();
+        }
+    }
+
+    /// [MQTT-3.3.1-6] an empty payload removes it.
+    pub fn remove(&mut self, topic: &str) {
+        if let Some(old) = self.by_topic.take(topic.as_bytes()) {
+            self.bytes -= old.message.len();
+        }
+    }
+
+    /// Removes what has expired; returns when the next one does.
+    pub fn sweep(&mut self, now: Millis) -> Option<Millis> {
+        self.by_topic.retain(|entry| {
+            let expired = entry.message.content().is_expired(now);
+            if expired {
+                self.bytes -= entry.message.len();
+            }
+            !expired
+        });
+        self.by_topic
+            .iter()
+            .filter_map(|entry| entry.message.expires_at())
+            .min()
+    }
+
+    /// Shows `visit` the messages that the cursor has not come to, until it breaks or `topics` of
+    /// them, which is counted down, have been looked at. What `visit` breaks at will be shown again.
+    pub fn replay(
+        &self,
+        cursor: &mut Cursor,
+        topics: &mut usize,
+        mut visit: impl FnMut(&Message) -> ControlFlow<()>,
+    ) -> Progress {
+        let filter = TopicFilter::trusted(&cursor.filter);
+        let prefix = filter.literal_prefix().as_bytes();
+        let only_one = !filter.has_wildcard();
+        let start: Bound<&[u8]> = match &cursor.after {
+            None => Bound::Included(prefix),
+            Some(after) => Bound::Excluded(after),
+        };
+        let mut passed: Option<&Entry> = None;
+        let mut progress = Progress::Done;
+        let entries = self.by_topic.range::<[u8], _>((start, Bound::Unbounded));
+        for entry in entries {
+            if !entry.topic().starts_with(prefix) || (only_one && entry.topic() != prefix) {
+                break;
+            }
+            if *topics == 0 {
+                progress = Progress::Paused;
+                break;
+            }
+            *topics -= 1;
+            let wanted = entry.stamp <= cursor.stamp_max && filter.matches(entry.message.topic());
+            if wanted && visit(&entry.message).is_break() {
+                progress = Progress::Blocked;
+                break;
+            }
+            passed = Some(entry);
+        }
+        if let Some(entry) = passed {
+            let after = cursor.after.get_or_insert_default();
+            after.clear();
+            after.extend_from_slice(entry.topic());
+        }
+        progress
+    }
+}
+
+/// How far a replay has come.
+#[derive(Debug)]
+pub struct Cursor {
+    filter: Box<str>,
+    after: Option<Vec<u8>>,
+    stamp_max: u64,
+}
+
+impl Cursor {
+    /// Begins at the first match, and leaves out what is stored after `stamp_max`.
+    pub fn new(filter: TopicFilter, stamp_max: u64) -> Cursor {
+        Cursor {
+            filter: filter.as_str().into(),
+            after: None,
+            stamp_max,
+        }
+    }
+
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+}
+
+/// Why a replay stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Done,
+    /// There is no room for the next one.
+    Blocked,
+    /// Enough for now.
+    Paused,
+}

@@ -1,0 +1,579 @@
+//! Session State (4.1): what outlives the connection of a client.
+//!
+//! Outgoing QoS 1 and 2 messages wait in `queue`, then stand in `inflight` until they are
+//! acknowledged. Invariants: `inflight` is in the order of first sending, its first `sent` entries
+//! have been sent on the present connection, and `sent` entries never exceed the Receive Maximum.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::{Index, IndexMut};
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::hash::Seeded;
+use super::limits::{Limits, QueueOverflow};
+use super::message::{Content, Message, Millis};
+use super::retained::Cursor;
+use super::subscriptions::{GroupId, SubscriptionKey};
+use super::{ConnectionId, SessionId};
+use crate::packet::{PacketId, QoS};
+
+/// Session Expiry Interval of a session that never expires (3.1.2.11.2).
+pub const NEVER_EXPIRES: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub struct Session {
+    pub client_id: Box<str>,
+    pub connection: Option<ConnectionId>,
+    /// Seconds the session outlives its connection.
+    pub expiry_interval: u32,
+    pub expiry_deadline: Option<Instant>,
+    pub subscriptions: Vec<SubscriptionKey>,
+    pub will: Option<Box<Will>>,
+    pub will_deadline: Option<Instant>,
+    /// QoS 2 messages received and not yet released, in order of their ids.
+    received: Vec<PacketId>,
+    inflight: VecDeque<Inflight>,
+    inflight_bytes: usize,
+    sent: usize,
+    /// Counts what was ever sent with a Packet Identifier.
+    sequence: u32,
+    queue: VecDeque<Delivery>,
+    queue_bytes: usize,
+    /// Messages are being dropped; logged once per episode.
+    pub dropping: bool,
+    /// Retained messages still to be sent to new subscriptions.
+    pub replays: VecDeque<Replay>,
+    /// In the broker's list of those who can go on.
+    pub in_refill: bool,
+}
+
+/// A message to publish when the connection ends badly (3.1.2.5).
+#[derive(Debug)]
+pub struct Will {
+    pub message: Message,
+    pub retain: bool,
+    /// Message Expiry Interval in seconds: it begins when the will is published.
+    pub expiry_interval: Option<u32>,
+    /// Seconds.
+    pub delay_interval: u32,
+}
+
+/// A message on its way to one client.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub message: Message,
+    pub qos: QoS,
+    pub retain: bool,
+    pub origin: Option<Box<Origin>>,
+}
+
+/// How a message came to a session, where that matters later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub subscription_ids: Vec<u32>,
+    /// The group that shared it.
+    pub group: Option<GroupId>,
+}
+
+impl Delivery {
+    pub fn subscription_ids(&self) -> &[u32] {
+        self.origin
+            .as_ref()
+            .map_or(&[], |origin| &origin.subscription_ids)
+    }
+
+    pub fn group(&self) -> Option<GroupId> {
+        self.origin.as_ref().and_then(|origin| origin.group)
+    }
+}
+
+/// A message that was sent and is not done with.
+#[derive(Debug)]
+pub struct Inflight {
+    pub packet_id: PacketId,
+    sequence: u32,
+    pub state: InflightState,
+}
+
+#[derive(Debug)]
+pub enum InflightState {
+    /// PUBLISH sent: PUBACK or PUBREC is to come.
+    Published(Delivery),
+    /// PUBREL sent: PUBCOMP is to come.
+    Released,
+}
+
+/// A subscription that is still being sent retained messages.
+#[derive(Debug)]
+pub struct Replay {
+    pub cursor: Cursor,
+    pub qos: QoS,
+    pub subscription_id: u32,
+}
+
+/// What became of a message that had to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Queued {
+    Yes,
+    /// The queue was full: this many messages were dropped, whichever the policy says.
+    Dropped(usize),
+}
+
+/// Whom an acknowledgement was for.
+#[derive(Debug)]
+pub enum Acked {
+    /// It completes that step.
+    Done,
+    /// No such message is in flight.
+    Unknown,
+    /// The message is at another step of its delivery.
+    OutOfStep,
+}
+
+impl Session {
+    fn new(client_id: Box<str>) -> Session {
+        Session {
+            client_id,
+            connection: None,
+            expiry_interval: 0,
+            expiry_deadline: None,
+            subscriptions: Vec::new(),
+            will: None,
+            will_deadline: None,
+            received: Vec::new(),
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            sent: 0,
+            sequence: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            dropping: false,
+            replays: VecDeque::new(),
+            in_refill: false,
+        }
+    }
+
+    // ---- messages to the client -------------------------------------------------------------
+
+    /// Whether a new QoS 1 or 2 message of `bytes` may be sent now.
+    pub fn window_is_open(&self, bytes: usize, receive_maximum: u16, limits: &Limits) -> bool {
+        // What an earlier connection left unacknowledged comes first.
+        self.sent == self.inflight.len()
+            // [MQTT-3.3.4-9]
+            && self.sent < usize::from(receive_maximum)
+            && (self.inflight.is_empty()
+                || self.inflight_bytes.saturating_add(bytes) <= limits.inflight_bytes_max)
+    }
+
+    /// Takes a Packet Identifier that is not in use [MQTT-2.2.1-4]; the window must be open.
+    pub fn next_packet_id(&mut self) -> PacketId {
+        loop {
+            self.sequence = self.sequence.wrapping_add(1);
+            let id = (self.sequence % u32::from(PacketId::MAX)) as PacketId + 1;
+            if !self.is_in_use(id) {
+                return id;
+            }
+        }
+    }
+
+    fn is_in_use(&self, id: PacketId) -> bool {
+        // Ids are given in turn, so none can come again within 65,535 of the oldest in flight.
+        let oldest = self
+            .inflight
+            .front()
+            .map_or(self.sequence, |oldest| oldest.sequence);
+        self.sequence.wrapping_sub(oldest) >= u32::from(PacketId::MAX)
+            && self
+                .inflight
+                .iter()
+                .any(|inflight| inflight.packet_id == id)
+    }
+
+    /// `delivery` was sent with `packet_id`.
+    pub fn sent(&mut self, packet_id: PacketId, delivery: Delivery) {
+        assert!(
+            self.sent == self.inflight.len(),
+            "sent before what had to be sent again"
+        );
+        self.inflight_bytes += delivery.message.len();
+        let state = InflightState::Published(delivery);
+        self.inflight.push_back(Inflight {
+            packet_id,
+            sequence: self.sequence,
+            state,
+        });
+        self.sent += 1;
+    }
+
+    /// PUBACK; or PUBREC that refuses the message.
+    pub fn acknowledge(&mut self, packet_id: PacketId, qos: QoS) -> Acked {
+        let Some(at) = self.position(packet_id) else {
+            return Acked::Unknown;
+        };
+        match &self.inflight[at].state {
+            InflightState::Published(delivery) if delivery.qos == qos => {
+                self.remove_inflight(at);
+                Acked::Done
+            }
+            InflightState::Published(_) | InflightState::Released => Acked::OutOfStep,
+        }
+    }
+
+    /// PUBREC: the message is the client's now, its id is still in use.
+    pub fn release(&mut self, packet_id: PacketId) -> Acked {
+        let Some(at) = self.position(packet_id) else {
+            return Acked::Unknown;
+        };
+        match &self.inflight[at].state {
+            InflightState::Published(delivery) if delivery.qos == QoS::ExactlyOnce => {
+                self.inflight_bytes -= delivery.message.len();
+                self.inflight[at].state = InflightState::Released;
+                Acked::Done
+            }
+            InflightState::Published(_) => Acked::OutOfStep,
+            // The client repeats itself; so do we.
+            InflightState::Released => Acked::Done,
+        }
+    }
+
+    /// PUBCOMP.
+    pub fn complete(&mut self, packet_id: PacketId) -> Acked {
+        let Some(at) = self.position(packet_id) else {
+            return Acked::Unknown;
+        };
+        match &self.inflight[at].state {
+            InflightState::Released => {
+                self.remove_inflight(at);
+                Acked::Done
+            }
+            InflightState::Published(_) => Acked::OutOfStep,
+        }
+    }
+
+    /// Nearly always the first: clients acknowledge in order.
+    fn position(&self, packet_id: PacketId) -> Option<usize> {
+        self.inflight
+            .iter()
+            .position(|inflight| inflight.packet_id == packet_id)
+    }
+
+    fn remove_inflight(&mut self, at: usize) {
+        if at < self.sent {
+            self.sent -= 1;
+        }
+        if let Some(Inflight {
+            state: InflightState::Published(delivery),
+            ..
+        }) = self.inflight.remove(at)
+        {
+            self.inflight_bytes -= delivery.message.len();
+        }
+        give_back(&mut self.inflight);
+    }
+
+    /// The next message that an earlier connection left unacknowledged [MQTT-4.4.0-1].
+    pub fn next_to_resend(&self) -> Option<&Inflight> {
+        self.inflight.get(self.sent)
+    }
+
+    /// [`Session::next_to_resend`] was sent again.
+    pub fn resent(&mut self) {
+        assert!(
+            self.sent < self.inflight.len(),
+            "nothing was to be sent again"
+        );
+        self.sent += 1;
+    }
+
+    /// [`Session::next_to_resend`] cannot be sent to this client any more.
+    pub fn give_up_resending(&mut self) {
+        self.remove_inflight(self.sent);
+    }
+
+    /// Messages in flight that were sent on this connection.
+    pub fn sent_count(&self) -> usize {
+        self.inflight
+            .iter()
+            .take(self.sent)
+            .filter(|sent| sent.delivery().is_some())
+            .count()
+    }
+
+    /// Whether a message that is to be sent again may be sent now.
+    pub fn may_resend(&self, receive_maximum: u16) -> bool {
+        self.sent < usize::from(receive_maximum)
+    }
+
+    pub fn inflight_count(&self) -> usize {
+        self.inflight.len()
+    }
+
+    // ---- messages that wait -----------------------------------------------------------------
+
+    pub fn queue(
+        &mut self,
+        delivery: Delivery,
+        limits: &Limits,
+        overflow: QueueOverflow,
+    ) -> Queued {
+        let bytes = delivery.message.len();
+        let mut dropped = 0;
+        while !self.queue_has_room(bytes, limits) {
+            match overflow {
+                QueueOverflow::DropOldest if !self.queue.is_empty() => {
+                    self.next_queued();
+                    dropped += 1;
+                }
+                QueueOverflow::DropOldest | QueueOverflow::DropNewest => {
+                    return Queued::Dropped(dropped + 1);
+                }
+            }
+        }
+        self.queue_bytes += bytes;
+        self.queue.push_back(delivery);
+        if dropped == 0 {
+            Queued::Yes
+        } else {
+            Queued::Dropped(dropped)
+        }
+    }
+
+    pub fn queue_has_room(&self, bytes: usize, limits: &Limits) -> bool {
+        self.queue.len() < limits.queued_messages_max
+            && self.queue_bytes.saturating_add(bytes) <= limits.queued_bytes_max
+    }
+
+    pub fn first_queued(&self) -> Option<&Delivery> {
+        self.queue.front()
+    }
+
+    /// Takes the first message off the queue.
+    pub fn next_queued(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queue_bytes -= delivery.message.len();
+        if self.queue.is_empty() {
+            self.dropping = false;
+        }
+        give_back(&mut self.queue);
+        Some(delivery)
+    }
+
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of the messages that are queued or in flight.
+    pub fn stored_bytes(&self) -> usize {
+        self.queue_bytes + self.inflight_bytes
+    }
+
+    /// Whether the client, were it to read, had anything to get.
+    pub fn has_more(&self) -> bool {
+        !self.queue.is_empty() || !self.replays.is_empty() || self.sent < self.inflight.len()
+    }
+
+    // ---- messages from the client -----------------------------------------------------------
+
+    /// A QoS 2 message came; `false` where it came before and has not been released
+    /// [MQTT-4.3.3-10].
+    pub fn receive(&mut self, packet_id: PacketId) -> bool {
+        match self.received.binary_search(&packet_id) {
+            Ok(_) => false,
+            Err(at) => {
+                self.received.insert(at, packet_id);
+                true
+            }
+        }
+    }
+
+    pub fn has_received(&self, packet_id: PacketId) -> bool {
+        self.received.binary_search(&packet_id).is_ok()
+    }
+
+    pub fn received_count(&self) -> usize {
+        self.received.len()
+    }
+
+    /// PUBREL; `false` where no such message is known.
+    pub fn released(&mut self, packet_id: PacketId) -> bool {
+        let found = self.received.binary_search(&packet_id);
+        if let Ok(at) = found {
+            self.received.remove(at);
+        }
+        found.is_ok()
+    }
+
+    // ---- connections ------------------------------------------------------------------------
+
+    /// The client is connected (again): what is in flight is to be sent again, each PUBREL first, as
+    /// no window holds it back [MQTT-3.3.4-10].
+    pub fn connected(&mut self, connection: ConnectionId) {
+        assert!(self.connection.is_none(), "a session with two connections");
+        self.connection = Some(connection);
+        self.sent = 0;
+        let oldest = self
+            .inflight
+            .front()
+            .map_or(0, |inflight| inflight.sequence);
+        let released = |inflight: &Inflight| matches!(inflight.state, InflightState::Released);
+        self.inflight
+            .make_contiguous()
+            .sort_by_key(|inflight| !released(inflight));
+        for inflight in &mut self.inflight {
+            inflight.sequence = oldest;
+        }
+    }
+
+    /// The groups whose messages this session has not acknowledged.
+    pub fn shared_groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        let inflight = self.inflight.iter().filter_map(Inflight::delivery);
+        inflight.chain(&self.queue).filter_map(Delivery::group)
+    }
+
+    /// Takes out the messages of shared subscriptions that another member of the group may still
+    /// get: those that wait, and QoS 1 without PUBACK. A QoS 2 message that was sent stays with this
+    /// client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self, wanted: impl Fn(GroupId) -> bool) -> Vec<Delivery> {
+        let shared = |delivery: &Delivery| delivery.group().is_some_and(&wanted);
+        let mut taken = Vec::new();
+        let mut index = 0;
+        while index < self.inflight.len() {
+            match self.inflight[index].delivery() {
+                Some(delivery) if delivery.qos == QoS::AtLeastOnce && shared(delivery) => {
+                    taken.push(delivery.clone());
+                    self.remove_inflight(index);
+                }
+                _ => index += 1,
+            }
+        }
+        for delivery in std::mem::take(&mut self.queue) {
+            if shared(&delivery) {
+                self.queue_bytes -= delivery.message.len();
+                taken.push(delivery);
+            } else {
+                self.queue.push_back(delivery);
+            }
+        }
+        taken
+    }
+
+    /// Panics where the parts of the state disagree.
+    pub fn check_invariants(&self) {
+        assert!(self.sent <= self.inflight.len());
+        let delivery = |inflight: &'_ Inflight| inflight.delivery().map_or(0, |d| d.message.len());
+        assert_eq!(
+            self.inflight.iter().map(delivery).sum::<usize>(),
+            self.inflight_bytes
+        );
+        let queued: usize = self
+            .queue
+            .iter()
+            .map(|delivery| delivery.message.len())
+            .sum();
+        assert_eq!(queued, self.queue_bytes);
+        let mut ids: Vec<PacketId> = self.inflight.iter().map(|i| i.packet_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(
+            ids.len(),
+            self.inflight.len(),
+            "a Packet Identifier is used twice"
+        );
+        assert!(self.received.is_sorted());
+        if self.connection.is_some() {
+            assert!(self.expiry_deadline.is_none() && self.will_deadline.is_none());
+        }
+    }
+}
+
+impl Inflight {
+    pub fn delivery(&self) -> Option<&Delivery> {
+        match &self.state {
+            InflightState::Published(delivery) => Some(delivery),
+            InflightState::Released => None,
+        }
+    }
+}
+
+impl Will {
+    /// The message as it is published at `now`: its expiry counts from there.
+    pub fn content(&self, now: Millis) -> Content<'_> {
+        let expires_at = self
+            .expiry_interval
+            .map(|seconds| now + u64::from(seconds) * 1_000);
+        Content {
+            expires_at,
+            message: None,
+            ..self.message.content()
+        }
+    }
+}
+
+/// A queue that was long and is empty now gives its memory back.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > 64 {
+        *queue = VecDeque::new();
+    }
+}
+
+/// All sessions, by id and by client.
+#[derive(Debug)]
+pub struct Sessions {
+    slab: Slab<Session>,
+    by_client: HashMap<Box<str>, SessionId, Seeded>,
+}
+
+impl Sessions {
+    pub fn new(hash: Seeded) -> Sessions {
+        Sessions {
+            slab: Slab::new(),
+            by_client: HashMap::with_hasher(hash),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn find(&self, client_id: &str) -> Option<SessionId> {
+        self.by_client.get(client_id).copied()
+    }
+
+    pub fn create(&mut self, client_id: &str) -> SessionId {
+        let id = SessionId(self.slab.insert(Session::new(client_id.into())) as u32);
+        let old = self.by_client.insert(client_id.into(), id);
+        assert!(old.is_none(), "a client with two sessions");
+        id
+    }
+
+    pub fn remove(&mut self, id: SessionId) -> Session {
+        let session = self.slab.remove(id.index());
+        self.by_client.remove(&session.client_id);
+        session
+    }
+
+    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.slab.get_mut(id.index())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.slab
+            .iter()
+            .map(|(key, session)| (SessionId(key as u32), session))
+    }
+}
+
+impl Index<SessionId> for Sessions {
+    type Output = Session;
+
+    fn index(&self, id: SessionId) -> &Session {
+        &self.slab[id.index()]
+    }
+}
+
+impl IndexMut<SessionId> for Sessions {
+    fn index_mut(&mut self, id: SessionId) -> &mut Session {
+        &mut self.slab[id.index()]
+    }
+}

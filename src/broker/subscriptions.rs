@@ -1,0 +1,711 @@
+//! Who wants which topics: a flat hash of filters, and an index of the wildcards among them.
+//!
+//! Every filter, with wildcards or without, stands in one hash table under the hash of its text. The
+//! wildcard index does not hold filters but *shapes*: which levels are `+`, how many there are, and
+//! whether a `#` follows. `dev/+/temp` and `car/+/speed` have the same one. To route a topic, it is
+//! looked up as it stands, and once for each shape, with the shape's levels in place of its own; the
+//! hash of that follows from the hashes of the topic's levels, so nothing is built or copied.
+//!
+//! So a publish costs `1 + S` lookups, where S is the number of shapes that fit its number of
+//! levels: a handful in practice, whatever the number of filters, and never more than
+//! `Limits::WILDCARD_SHAPES_MAX`, of which one session can take `WILDCARD_SHAPES_PER_SESSION`. A trie
+//! would share work between filters with a common start, but takes a node per level and chases them
+//! through memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use slab::Slab;
+
+use super::SessionId;
+use super::hash::{Hashed, Seeded};
+use super::limits::Limits;
+use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
+
+/// Which filter a session has subscribed to, alone or as a member of a group that shares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionKey {
+    Plain(FilterId),
+    Shared(GroupId),
+}
+
+/// A filter somebody has subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterId(u32);
+
+/// A group that shares one filter. Never used again for another group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(u32);
+
+/// One session's subscription, as far as routing needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    pub session: SessionId,
+    /// 0 where it has none.
+    pub subscription_id: u32,
+    /// The QoS granted.
+    pub qos: QoS,
+    pub no_local: bool,
+    pub retain_as_published: bool,
+}
+
+/// Whether the session had this subscription before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    New(SubscriptionKey),
+    Replaced,
+}
+
+#[derive(Debug)]
+struct Filter {
+    text: Box<str>,
+    hash: u64,
+    shape: Option<Shape>,
+    /// Another filter with the same hash.
+    next: Option<FilterId>,
+    /// By session.
+    subscribers: Vec<Subscriber>,
+    groups: Vec<GroupId>,
+}
+
+#[derive(Debug)]
+struct Group {
+    share_name: Box<str>,
+    filter: FilterId,
+    /// In the order they joined.
+    members: Vec<Subscriber>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+/// The wildcards of a filter, without its literal levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    /// Levels before a `#`, or all of them.
+    levels: u8,
+    multi: bool,
+    /// Bit n is set where level n is `+`.
+    plus: u128,
+}
+
+impl Shape {
+    fn of(filter: TopicFilter) -> Option<Shape> {
+        if !filter.has_wildcard() {
+            return None;
+        }
+        let mut shape = Shape {
+            levels: 0,
+            multi: false,
+            plus: 0,
+        };
+        for level in filter.as_str().split('/') {
+            match level {
+                "#" => shape.multi = true,
+                _ => {
+                    if level == "+" {
+                        shape.plus |= 1 << shape.levels;
+                    }
+                    shape.levels += 1;
+                }
+            }
+        }
+        Some(shape)
+    }
+
+    fn fits(self, levels: usize) -> bool {
+        let own = usize::from(self.levels);
+        if self.multi {
+            levels >= own
+        } else {
+            levels == own
+        }
+    }
+}
+
+/// What a topic matches; reused from publish to publish.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// In the order of the filters found; a session that several match occurs several times.
+    pub subscribers: Vec<Subscriber>,
+    pub groups: Vec<GroupId>,
+    /// Filters that contributed to `subscribers`.
+    pub filters: usize,
+}
+
+impl Matches {
+    pub fn clear(&mut self) {
+        self.subscribers.clear();
+        self.groups.clear();
+        self.filters = 0;
+    }
+}
+
+#[derive(Debug)]
+pub struct Subscriptions {
+    hash: Seeded,
+    filters: Slab<Filter>,
+    by_hash: HashMap<u64, FilterId, Hashed>,
+    /// In order; with the number of filters that have each.
+    shapes: Vec<(Shape, u32)>,
+    groups: BTreeMap<GroupId, Group>,
+    last_group: u32,
+    plain_count: usize,
+    shared_count: usize,
+    /// Subscriptions that see `$SYS`.
+    sys_count: usize,
+    /// Scratch: hashes of the levels of the topic that is routed.
+    levels: Vec<u64>,
+}
+
+impl Subscriptions {
+    pub fn new(hash: Seeded) -> Subscriptions {
+        Subscriptions {
+            hash,
+            filters: Slab::new(),
+            by_hash: HashMap::with_hasher(Hashed::default()),
+            shapes: Vec::new(),
+            groups: BTreeMap::new(),
+            last_group: 0,
+            plain_count: 0,
+            shared_count: 0,
+            sys_count: 0,
+            levels: Vec::new(),
+        }
+    }
+
+    /// Subscriptions that are not shared.
+    pub fn plain_count(&self) -> usize {
+        self.plain_count
+    }
+
+    pub fn shared_count(&self) -> usize {
+        self.shared_count
+    }
+
+    pub fn sys_count(&self) -> usize {
+        self.sys_count
+    }
+
+    /// Makes or replaces a subscription of `subscriber.session`, which has those of `held`.
+    pub fn subscribe(
+        &mut self,
+        topic: SubscriptionTopic,
+        subscriber: Subscriber,
+        held: &[SubscriptionKey],
+    ) -> Result<Outcome, Refusal> {
+        let filter = match self.find(topic.filter) {
+            Some(id) => id,
+            None => self.insert(topic.filter, held)?,
+        };
+        let (members, key) = match topic.share_name {
+            None => (
+                &mut self.filters[index(filter)].subscribers,
+                SubscriptionKey::Plain(filter),
+            ),
+            Some(share_name) => {
+                let id = self.group_of(filter, share_name);
+                let group = self.groups.get_mut(&id).expect("a filter names its groups");
+                (&mut group.members, SubscriptionKey::Shared(id))
+            }
+        };
+        // Plain subscribers stand in order, as there may be very many; members as they joined.
+        let place = match key {
+            SubscriptionKey::Plain(_) => {
+                members.binary_search_by_key(&subscriber.session, |other| other.session)
+            }
+            SubscriptionKey::Shared(_) => {
+                let found = members
+                    .iter()
+                    .position(|other| other.session == subscriber.session);
+                found.ok_or(members.len())
+            }
+        };
+        match place {
+            Ok(at) => {
+                members[at] = subscriber;
+                return Ok(Outcome::Replaced);
+            }
+            Err(at) => members.insert(at, subscriber),
+        }
+        match key {
+            SubscriptionKey::Plain(_) => self.plain_count += 1,
+            SubscriptionKey::Shared(_) => self.shared_count += 1,
+        }
+        self.sys_count += usize::from(sees_sys(topic.filter.as_str()));
+        Ok(Outcome::New(key))
+    }
+
+    /// The subscription of `session` to `topic`, if it has one.
+    pub fn key(&self, topic: SubscriptionTopic, session: SessionId) -> Option<SubscriptionKey> {
+        let filter = self.find(topic.filter)?;
+        let row = &self.filters[index(filter)];
+        let (members, key) = match topic.share_name {
+            None => (&row.subscribers, SubscriptionKey::Plain(filter)),
+            Some(name) => {
+                let is_it = |id: &&GroupId| self.groups[id].share_name.as_ref() == name;
+                let id = *row.groups.iter().find(is_it)?;
+                (&self.groups[&id].members, SubscriptionKey::Shared(id))
+            }
+        };
+        members
+            .iter()
+            .any(|member| member.session == session)
+            .then_some(key)
+    }
+
+    /// Ends one subscription of `session`, which must have it.
+    pub fn remove(&mut self, key: SubscriptionKey, session: SessionId) {
+        let filter = match key {
+            SubscriptionKey::Plain(filter) => {
+                let subscribers = &mut self.filters[index(filter)].subscribers;
+                let at = subscribers.binary_search_by_key(&session, |other| other.session);
+                subscribers.remove(at.expect("a session holds keys of its own subscriptions only"));
+                self.plain_count -= 1;
+                filter
+            }
+            SubscriptionKey::Shared(id) => {
+                self.shared_count -= 1;
+                self.leave(id, session)
+            }
+        };
+        let row = &self.filters[index(filter)];
+        self.sys_count -= usize::from(sees_sys(&row.text));
+        if row.subscribers.is_empty() && row.groups.is_empty() {
+            self.delete(filter);
+        }
+    }
+
+    /// Adds to `matches` everybody who wants `topic`.
+    pub fn route(&mut self, topic: TopicName, matches: &mut Matches) {
+        let Subscriptions {
+            hash,
+            levels,
+            shapes,
+            filters,
+            by_hash,
+            ..
+        } = self;
+        levels.clear();
+        levels.extend(
+            topic
+                .as_str()
+                .split('/')
+                .map(|level| hash.bytes(level.as_bytes())),
+        );
+        let exact = levels
+            .iter()
+            .fold(hash.start(), |sum, level| hash.extend(sum, *level));
+        let mut collect = |hash: u64, shape: Option<Shape>| {
+            let mut next = by_hash.get(&hash).copied();
+            while let Some(id) = next {
+                let filter = &filters[index(id)];
+                if filter.shape == shape && TopicFilter::trusted(&filter.text).matches(topic) {
+                    matches.filters += usize::from(!filter.subscribers.is_empty());
+                    matches.subscribers.extend_from_slice(&filter.subscribers);
+                    matches.groups.extend_from_slice(&filter.groups);
+                }
+                next = filter.next;
+            }
+        };
+        collect(exact, None);
+        for (shape, _) in shapes.iter().filter(|(shape, _)| shape.fits(levels.len())) {
+            collect(masked_hash(hash, levels, *shape), Some(*shape));
+        }
+    }
+
+    /// Moves the turn of a group on, and returns it: the place of a member.
+    pub fn next_turn(&mut self, id: GroupId) -> usize {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return 0;
+        };
+        group.turn = (group.turn + 1) % group.members.len();
+        group.turn
+    }
+
+    /// The members of a group, beginning with the one at `first`.
+    pub fn members(&self, id: GroupId, first: usize) -> impl Iterator<Item = &Subscriber> {
+        let members = self.groups.get(&id).map_or(&[][..], |group| &group.members);
+        members[first..].iter().chain(&members[..first])
+    }
+
+    /// How many shapes the wildcard index holds.
+    pub fn shape_count(&self) -> usize {
+        self.shapes.len()
+    }
+
+    fn find(&self, filter: TopicFilter) -> Option<FilterId> {
+        let mut next = self.by_hash.get(&self.hash_of(filter)).copied();
+        while let Some(id) = next {
+            let row = &self.filters[index(id)];
+            if &*row.text == filter.as_str() {
+                return Some(id);
+            }
+            next = row.next;
+        }
+        None
+    }
+
+    fn insert(
+        &mut self,
+        filter: TopicFilter,
+        held: &[SubscriptionKey],
+    ) -> Result<FilterId, Refusal> {
+        let shape = Shape::of(filter);
+        if let Some(shape) = shape {
+            self.count_shape(shape, held)?;
+        }
+        let hash = self.hash_of(filter);
+        let id = FilterId(self.filters.vacant_key() as u32);
+        let next = self.by_hash.insert(hash, id);
+        let text = filter.as_str().into();
+        self.filters.insert(Filter {
+            text,
+            hash,
+            shape,
+            next,
+            subscribers: Vec::new(),
+            groups: Vec::new(),
+        });
+        Ok(id)
+    }
+
+    /// Frees a filter nobody wants any more.
+    fn delete(&mut self, id: FilterId) {
+        let filter = self.filters.remove(index(id));
+        let first = self.by_hash[&filter.hash];
+        if first == id {
+            match filter.next {
+                Some(next) => self.by_hash.insert(filter.hash, next),
+                None => self.by_hash.remove(&filter.hash),
+            };
+        } else {
+            let mut before = first;
+            while self.filters[index(before)].next != Some(id) {
+                before = self.filters[index(before)]
+                    .next
+                    .expect("a filter is in its chain");
+            }
+            self.filters[index(before)].next = filter.next;
+        }
+        if let Some(shape) = filter.shape {
+            let found = self
+                .shapes
+                .binary_search_by_key(&shape, |(shape, _)| *shape);
+            let at = found.expect("the shape of every filter is counted");
+            self.shapes[at].1 -= 1;
+            if self.shapes[at].1 == 0 {
+                self.shapes.remove(at);
+            }
+        }
+    }
+
+    /// Counts one more filter of this shape, if a new shape is within the limits.
+    fn count_shape(&mut self, shape: Shape, held: &[SubscriptionKey]) -> Result<(), Refusal> {
+        match self
+            .shapes
+            .binary_search_by_key(&shape, |(shape, _)| *shape)
+        {
+            Ok(at) => self.shapes[at].1 += 1,
+            Err(at) => {
+                let own = self.shapes_of(held);
+                if self.shapes.len() >= Limits::WILDCARD_SHAPES_MAX
+                    || own >= Limits::WILDCARD_SHAPES_PER_SESSION
+                {
+                    let why = "too many different patterns of wildcards";
+                    return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
+                }
+                self.shapes.insert(at, (shape, 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Distinct shapes among the subscriptions of one session. Only a shape that is new to the whole
+    /// broker makes us count them.
+    fn shapes_of(&self, held: &[SubscriptionKey]) -> usize {
+        let filter = |key: &SubscriptionKey| match key {
+            SubscriptionKey::Plain(filter) => *filter,
+            SubscriptionKey::Shared(group) => self.groups[group].filter,
+        };
+        let shape = |key| self.filters[index(filter(key))].shape;
+        let mut shapes: Vec<Shape> = held.iter().filter_map(shape).collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        shapes.len()
+    }
+
+    fn group_of(&mut self, filter: FilterId, share_name: &str) -> GroupId {
+        let groups = &self.groups;
+        let row = &mut self.filters[index(filter)];
+        if let Some(id) = row
+            .groups
+            .iter()
+            .find(|id| &*groups[id].share_name == share_name)
+        {
+            return *id;
+        }
+        self.last_group += 1;
+        let id = GroupId(self.last_group);
+        row.groups.push(id);
+        let share_name = share_name.into();
+        self.groups.insert(
+            id,
+            Group {
+                share_name,
+                filter,
+                members: Vec::new(),
+                turn: 0,
+            },
+        );
+        id
+    }
+
+    /// Takes `session` out of a group, and the group away with its last member.
+    fn leave(&mut self, id: GroupId, session: SessionId) -> FilterId {
+        let group = self
+            .groups
+            .get_mut(&id)
+            .expect("a session holds keys of existing groups only");
+        let at = group
+            .members
+            .iter()
+            .position(|member| member.session == session);
+        group
+            .members
+            .remove(at.expect("a session holds keys of its own subscriptions only"));
+        let filter = group.filter;
+        match group.members.len() {
+            0 => {
+                self.groups.remove(&id);
+                self.filters[index(filter)]
+                    .groups
+                    .retain(|other| *other != id);
+            }
+            count => group.turn %= count,
+        }
+        filter
+    }
+
+    fn hash_of(&self, filter: TopicFilter) -> u64 {
+        filter
+            .as_str()
+            .split('/')
+            .fold(self.hash.start(), |sum, level| {
+                let level = match level {
+                    "+" => self.hash.plus(),
+                    "#" => self.hash.multi(),
+                    literal => self.hash.bytes(literal.as_bytes()),
+                };
+                self.hash.extend(sum, level)
+            })
+    }
+
+    /// Panics where the parts of the index disagree.
+    pub fn check_invariants(&self) {
+        let mut plain = 0;
+        for (key, filter) in &self.filters {
+            let id = FilterId(key as u32);
+            assert!(
+                !filter.subscribers.is_empty() || !filter.groups.is_empty(),
+                "an empty filter"
+            );
+            assert!(
+                self.find(TopicFilter::trusted(&filter.text)) == Some(id),
+                "not to be found"
+            );
+            assert!(
+                filter.subscribers.is_sorted_by_key(|s| s.session),
+                "not in order"
+            );
+            plain += filter.subscribers.len();
+        }
+        assert_eq!(plain, self.plain_count);
+        let shared: usize = self.groups.values().map(|group| group.members.len()).sum();
+        assert_eq!(shared, self.shared_count);
+        let shaped = self
+            .filters
+            .iter()
+            .filter(|(_, filter)| filter.shape.is_some())
+            .count();
+        let counted: usize = self.shapes.iter().map(|(_, count)| *count as usize).sum();
+        assert_eq!(shaped, counted);
+    }
+}
+
+/// The hash of the filter that has `shape` and otherwise the levels of a topic.
+fn masked_hash(hash: &Seeded, levels: &[u64], shape: Shape) -> u64 {
+    let own = usize::from(shape.levels);
+    let mut sum = hash.start();
+    for (index, level) in levels[..own].iter().enumerate() {
+        let is_plus = shape.plus >> index & 1 == 1;
+        sum = hash.extend(sum, if is_plus { hash.plus() } else { *level });
+    }
+    if shape.multi {
+        hash.extend(sum, hash.multi())
+    } else {
+        sum
+    }
+}
+
+fn sees_sys(filter: &str) -> bool {
+    filter == "$SYS" || filter.starts_with("$SYS/")
+}
+
+fn index(id: FilterId) -> usize {
+    id.0 as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscriber(session: u32) -> Subscriber {
+        Subscriber {
+            session: SessionId(session),
+            subscription_id: 0,
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+        }
+    }
+
+    fn topic(text: &str) -> SubscriptionTopic<'_> {
+        SubscriptionTopic::parse(text).unwrap()
+    }
+
+    fn routed(subscriptions: &mut Subscriptions, topic: &str) -> Vec<u32> {
+        let mut matches = Matches::default();
+        subscriptions.route(TopicName::parse(topic).unwrap(), &mut matches);
+        let mut sessions: Vec<u32> = matches.subscribers.iter().map(|s| s.session.0).collect();
+        sessions.sort_unstable();
+        sessions
+    }
+
+    /// All filters of up to three levels over a small alphabet, against all topics of it.
+    #[test]
+    fn routing_agrees_with_matching_every_filter_one_by_one() {
+        let mut texts = vec![];
+        let levels = ["a", "b", "", "+", "$c"];
+        for first in levels {
+            texts.push(first.to_string());
+            for second in levels {
+                texts.push(format!("{first}/{second}"));
+                texts.push(format!("{first}/{second}/#"));
+                for third in levels {
+                    texts.push(format!("{first}/{second}/{third}"));
+                }
+            }
+            texts.push(format!("{first}/#"));
+        }
+        texts.push("#".to_string());
+        texts.retain(|text| !text.is_empty());
+        let mut index = Subscriptions::new(Seeded::new(7));
+        for (session, text) in texts.iter().enumerate() {
+            index
+                .subscribe(topic(text), subscriber(session as u32), &[])
+                .unwrap();
+        }
+        index.check_invariants();
+        for text in texts.iter().filter(|text| !text.contains(['+', '#'])) {
+            let name = TopicName::parse(text).unwrap();
+            let matching = |(n, filter): (usize, &String)| {
+                TopicFilter::parse(filter)
+                    .unwrap()
+                    .matches(name)
+                    .then_some(n as u32)
+            };
+            let expected: Vec<u32> = texts.iter().enumerate().filter_map(matching).collect();
+            assert_eq!(routed(&mut index, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_unsubscribed_leaves_nothing_behind() {
+        let mut index = Subscriptions::new(Seeded::new(7));
+        let mut keys = vec![];
+        for text in ["a", "a/+", "a/#", "$share/g/a", "$share/h/a", "$SYS/#"] {
+            match index.subscribe(topic(text), subscriber(1), &keys).unwrap() {
+                Outcome::New(key) => keys.push(key),
+                Outcome::Replaced => panic!("{text} is new"),
+            }
+            let again = index.subscribe(topic(text), subscriber(1), &keys).unwrap();
+            assert_eq!(again, Outcome::Replaced);
+        }
+        assert_eq!(
+            (index.plain_count(), index.shared_count(), index.sys_count()),
+            (4, 2, 1)
+        );
+        for key in keys {
+            index.remove(key, SessionId(1));
+            index.check_invariants();
+        }
+        assert!(index.filters.is_empty() && index.by_hash.is_empty() && index.groups.is_empty());
+        assert_eq!((index.shape_count(), index.sys_count()), (0, 0));
+    }
+
+    #[test]
+    fn filters_with_the_same_hash_do_not_meet() {
+        let mut index = Subscriptions::new(Seeded::new(7));
+        let a = index.subscribe(topic("a"), subscriber(1), &[]).unwrap();
+        index.subscribe(topic("b"), subscriber(2), &[]).unwrap();
+        // Chain b behind a as if their hashes were equal.
+        let (a_id, b_id) = (FilterId(0), FilterId(1));
+        let hash = index.filters[0].hash;
+        let old = std::mem::replace(&mut index.filters[1].hash, hash);
+        index.by_hash.remove(&old);
+        index.filters[1].next = Some(a_id);
+        index.by_hash.insert(hash, b_id);
+        assert_eq!(routed(&mut index, "a"), [1]);
+        let Outcome::New(key) = a else {
+            panic!("a is new")
+        };
+        index.remove(key, SessionId(1));
+        assert_eq!(index.by_hash.get(&hash), Some(&b_id));
+        assert_eq!(index.filters[1].next, None);
+    }
+
+    #[test]
+    fn one_session_cannot_make_routing_slow_for_all() {
+        let mut index = Subscriptions::new(Seeded::new(7));
+        let mut held = vec![];
+        let mut refused = 0;
+        for bits in 0..200u32 {
+            // Eight levels, "+" where a bit of the number is set.
+            let levels = (0..8).map(|n| if bits >> n & 1 == 1 { "+" } else { "x" });
+            let text = levels.collect::<Vec<_>>().join("/") + "/+";
+            match index.subscribe(topic(&text), subscriber(1), &held) {
+                Ok(Outcome::New(key)) => held.push(key),
+                Ok(Outcome::Replaced) => panic!("{text} is new"),
+                Err(refusal) => {
+                    assert_eq!(refusal.code, ReasonCode::QuotaExceeded);
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(held.len(), Limits::WILDCARD_SHAPES_PER_SESSION);
+        assert_eq!(refused, 200 - held.len());
+        // Another session still gets a shape of its own, and the shapes there are cost nothing.
+        assert!(index.subscribe(topic("a/+"), subscriber(2), &[]).is_ok());
+        assert!(index.subscribe(topic("y/+"), subscriber(1), &held).is_ok());
+    }
+
+    #[test]
+    fn a_group_serves_its_members_in_turn() {
+        let mut index = Subscriptions::new(Seeded::new(7));
+        for session in 1..=3 {
+            index
+                .subscribe(topic("$share/g/a"), subscriber(session), &[])
+                .unwrap();
+        }
+        let mut matches = Matches::default();
+        index.route(TopicName::parse("a").unwrap(), &mut matches);
+        let [group] = matches.groups[..] else {
+            panic!("one group matches")
+        };
+        let mut firsts = vec![];
+        for _ in 0..6 {
+            let turn = index.next_turn(group);
+            firsts.push(index.members(group, turn).next().unwrap().session.0);
+        }
+        assert_eq!(firsts, [2, 3, 1, 2, 3, 1]);
+    }
+}

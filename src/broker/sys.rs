@@ -1,0 +1,270 @@
+//! `$SYS/broker/…`: the server's own figures, published like any message.
+//!
+//! The topics are Mosquitto's, so that dashboards and exporters go on working, and the counters per
+//! packet type, which Mosquitto's manual names and its code never publishes. Nothing runs while
+//! nobody is subscribed: the first subscriber finds them brought up to date, and a timer keeps them
+//! so as long as there is one.
+
+use std::time::Instant;
+
+use super::Broker;
+use super::deadlines::Timer;
+use super::deliver::Publication;
+use super::message::Content;
+use crate::packet::{PacketType, Properties, QoS, TopicName};
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub struct Counters {
+    received: [u64; 16],
+    sent: [u64; 16],
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub publish_bytes_received: u64,
+    pub publish_bytes_sent: u64,
+    /// Messages a client should have got and did not.
+    pub dropped: u64,
+    /// Sockets opened.
+    pub sockets: u64,
+    /// Most sessions at once.
+    pub clients_maximum: u64,
+    /// Sessions that expired.
+    pub expired: u64,
+    /// CONNECTs that were not accepted.
+    pub refused: u64,
+}
+
+impl Counters {
+    pub fn packet_in(&mut self, packet: PacketType) {
+        self.received[packet as usize] += 1;
+    }
+
+    pub fn packet_out(&mut self, packet: PacketType) {
+        self.sent[packet as usize] += 1;
+    }
+
+    fn load(&self) -> [u64; LOADS.len()] {
+        let publish = PacketType::Publish as usize;
+        [
+            self.received.iter().sum(),
+            self.sent.iter().sum(),
+            self.dropped,
+            self.received[publish],
+            self.sent[publish],
+            self.bytes_received,
+            self.bytes_sent,
+            self.sockets,
+            self.received[PacketType::Connect as usize],
+        ]
+    }
+}
+
+/// Topics under `$SYS/broker/load/`, in the order of [`Counters::load`].
+const LOADS: [&str; 9] = [
+    "messages/received",
+    "messages/sent",
+    "publish/dropped",
+    "publish/received",
+    "publish/sent",
+    "bytes/received",
+    "bytes/sent",
+    "sockets",
+    "connections",
+];
+const MINUTES: [(f64, &str); 3] = [(1.0, "1min"), (5.0, "5min"), (15.0, "15min")];
+
+#[derive(Debug)]
+pub struct Sys {
+    deadline: Option<Instant>,
+    /// What was published last, in the order of the list.
+    published: Vec<String>,
+    /// The counters when the averages were last brought up to date.
+    counted: [u64; LOADS.len()],
+    averages: [[f64; MINUTES.len()]; LOADS.len()],
+    averaged: Instant,
+    memory_maximum: u64,
+}
+
+impl Sys {
+    pub fn new(now: Instant) -> Sys {
+        Sys {
+            deadline: None,
+            published: Vec::new(),
+            counted: [0; LOADS.len()],
+            averages: [[0.0; MINUTES.len()]; LOADS.len()],
+            averaged: now,
+            memory_maximum: 0,
+        }
+    }
+
+    /// Exponential averages per minute over 1, 5 and 15 minutes.
+    fn average(&mut self, counters: &Counters, now: Instant) {
+        let minutes = (now - self.averaged).as_secs_f64() / 60.0;
+        if minutes <= 0.0 {
+            return;
+        }
+        let load = counters.load();
+        for (row, (new, old)) in self.averages.iter_mut().zip(load.iter().zip(&self.counted)) {
+            let rate = (new - old) as f64 / minutes;
+            for (average, (span, _)) in row.iter_mut().zip(MINUTES) {
+                *average = rate + (*average - rate) * (-minutes / span).exp();
+            }
+        }
+        self.counted = load;
+        self.averaged = now;
+    }
+}
+
+impl Broker {
+    pub(super) fn on_sys_interval(&mut self, now: Instant) {
+        self.sys.deadline = None;
+        self.refresh_sys(now);
+        self.update_sys_timer(now);
+    }
+
+    /// Runs the timer while somebody listens.
+    pub(super) fn update_sys_timer(&mut self, now: Instant) {
+        let wanted = self
+            .options
+            .sys_interval
+            .filter(|_| self.subscriptions.sys_count() > 0);
+        let deadline = &mut self.sys.deadline;
+        match wanted {
+            Some(interval) if deadline.is_none() => {
+                self.deadlines.arm(deadline, now + interval, Timer::Sys);
+            }
+            Some(_) => {}
+            None => self.deadlines.disarm(deadline, Timer::Sys),
+        }
+    }
+
+    /// Publishes what has changed.
+    pub(super) fn refresh_sys(&mut self, now: Instant) {
+        if self.options.sys_interval.is_none() {
+            return;
+        }
+        self.sys.average(&self.connections.counters, now);
+        let values = self.sys_values(now);
+        self.sys.published.resize(values.len(), String::new());
+        for (index, (topic, value)) in values.into_iter().enumerate() {
+            if self.sys.published[index] != value {
+                self.publish_sys(&topic, &value, now);
+                self.sys.published[index] = value;
+            }
+        }
+    }
+
+    fn publish_sys(&mut self, topic: &str, value: &str, now: Instant) {
+        let topic = format!("$SYS/broker/{topic}");
+        let content = Content {
+            topic: TopicName::trusted(&topic),
+            properties: Properties::NONE,
+            payload: value.as_bytes(),
+            expires_at: None,
+            message: None,
+        };
+        let publication = Publication {
+            content,
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            publisher: None,
+        };
+        // A full store for retained messages costs the figures, nothing else.
+        let _ = self.publish(&publication, now);
+    }
+
+    fn sys_values(&mut self, now: Instant) -> Vec<(String, String)> {
+        let mut values = Vec::with_capacity(90);
+        self.client_values(now, &mut values);
+        self.message_values(&mut values);
+        self.traffic_values(&mut values);
+        values
+    }
+
+    fn client_values(&mut self, now: Instant, values: &mut Vec<(String, String)>) {
+        let version = concat!("midge version ", env!("CARGO_PKG_VERSION"));
+        values.push(("version".to_string(), version.to_string()));
+        let uptime = now.saturating_duration_since(self.started).as_secs();
+        values.push(("uptime".to_string(), format!("{uptime} seconds")));
+        let total = self.sessions.len() as u64;
+        let connected = self.connected as u64;
+        let memory = (self.options.memory_in_use)();
+        self.sys.memory_maximum = self.sys.memory_maximum.max(memory);
+        let counters = &self.connections.counters;
+        for (topic, value) in [
+            ("clients/total", total),
+            ("clients/maximum", counters.clients_maximum),
+            ("clients/disconnected", total - connected),
+            ("clients/inactive", total - connected),
+            ("clients/connected", connected),
+            ("clients/active", connected),
+            ("clients/expired", counters.expired),
+            ("clients/refused", counters.refused),
+            ("connections/socket/count", self.connections.len() as u64),
+            ("heap/current", memory),
+            ("heap/maximum", self.sys.memory_maximum),
+        ] {
+            values.push((topic.to_string(), value.to_string()));
+        }
+    }
+
+    fn message_values(&self, values: &mut Vec<(String, String)>) {
+        let (mut stored, mut stored_bytes) = (self.retained.len(), self.retained.bytes());
+        for (_, session) in self.sessions.iter() {
+            stored += session.queue_len() + session.inflight_count();
+            stored_bytes += session.stored_bytes();
+        }
+        let (mut packets, mut bytes) = (0, 0);
+        for (_, connection) in self.connections.iter() {
+            packets += connection.outbound.packets();
+            bytes += connection.outbound.len();
+        }
+        for (topic, value) in [
+            ("messages/stored", stored),
+            ("store/messages/count", stored),
+            ("store/messages/bytes", stored_bytes),
+            ("subscriptions/count", self.subscriptions.plain_count()),
+            (
+                "shared_subscriptions/count",
+                self.subscriptions.shared_count(),
+            ),
+            ("retained messages/count", self.retained.len()),
+            ("packet/out/count", packets),
+            ("packet/out/bytes", bytes),
+        ] {
+            values.push((topic.to_string(), value.to_string()));
+        }
+    }
+
+    fn traffic_values(&self, values: &mut Vec<(String, String)>) {
+        let counters = &self.connections.counters;
+        let publish = PacketType::Publish as usize;
+        for (topic, value) in [
+            ("messages/received", counters.received.iter().sum()),
+            ("messages/sent", counters.sent.iter().sum()),
+            ("bytes/received", counters.bytes_received),
+            ("bytes/sent", counters.bytes_sent),
+            ("publish/bytes/received", counters.publish_bytes_received),
+            ("publish/bytes/sent", counters.publish_bytes_sent),
+            ("publish/messages/received", counters.received[publish]),
+            ("publish/messages/sent", counters.sent[publish]),
+            ("publish/messages/dropped", counters.dropped),
+        ] {
+            values.push((topic.to_string(), value.to_string()));
+        }
+        for packet in PacketType::ALL {
+            let name = format!("{packet:?}").to_lowercase();
+            let (received, sent) = (
+                counters.received[packet as usize],
+                counters.sent[packet as usize],
+            );
+            values.push((format!("mqtt/{name}/received"), received.to_string()));
+            values.push((format!("mqtt/{name}/sent"), sent.to_string()));
+        }
+        for (topic, averages) in LOADS.iter().zip(&self.sys.averages) {
+            for (average, (_, span)) in averages.iter().zip(MINUTES) {
+                values.push((format!("load/{topic}/{span}"), format!("{average:.2}")));
+            }
+        }
+    }
+}

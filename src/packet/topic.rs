@@ -1,0 +1,267 @@
+//! Topic Names and Topic Filters, section 4.7, and Shared Subscriptions, 4.8.2.
+//!
+//! Each is checked once, where it enters, and trusted from then on: a `TopicName` has no wildcard, a
+//! `TopicFilter` has them only where they may stand. Nothing is normalized [MQTT-4.7.3-4].
+
+use super::{ReasonCode, Refusal};
+
+/// Levels a Topic Name or Topic Filter may have; the specification names no limit, and real ones have
+/// fewer than ten. One bit per level fits a `u128`.
+pub const TOPIC_LEVELS_MAX: usize = 128;
+
+/// The Topic Name of a PUBLISH or a Will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicName<'a>(&'a str);
+
+impl<'a> TopicName<'a> {
+    pub fn parse(text: &'a str) -> Result<TopicName<'a>, Refusal> {
+        let invalid = |why| Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
+        let mut levels = 1;
+        for byte in text.bytes() {
+            match byte {
+                b'/' => levels += 1,
+                // [MQTT-3.3.2-2] [MQTT-4.7.0-1] wildcards belong into filters.
+                b'+' | b'#' => return invalid("a topic name must not contain + or #"),
+                _ => {}
+            }
+        }
+        // [MQTT-4.7.3-1]
+        if text.is_empty() {
+            return invalid("a topic name must have at least one character");
+        }
+        if levels > TOPIC_LEVELS_MAX {
+            return invalid("a topic name must not have more than 128 levels");
+        }
+        Ok(TopicName(text))
+    }
+
+    /// Text that was parsed before, and kept.
+    pub fn trusted(text: &'a str) -> TopicName<'a> {
+        TopicName(text)
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// The Topic Filter of a subscription, without the `$share/name/` of a shared one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicFilter<'a>(&'a str);
+
+impl<'a> TopicFilter<'a> {
+    pub fn parse(text: &'a str) -> Result<TopicFilter<'a>, Refusal> {
+        // [MQTT-4.7.3-1]
+        if text.is_empty() {
+            return Err(Refusal::malformed(
+                "a topic filter must have at least one character",
+            ));
+        }
+        let mut levels = text.split('/');
+        let mut count = 0;
+        while let Some(level) = levels.next() {
+            count += 1;
+            match level {
+                "+" => {}
+                // [MQTT-4.7.1-1] the last level.
+                "#" if levels.clone().next().is_none() => {}
+                "#" => return Err(Refusal::malformed("# must be the last level of a filter")),
+                // [MQTT-4.7.1-1] [MQTT-4.7.1-2] a level of its own.
+                _ if level.contains(['+', '#']) => {
+                    return Err(Refusal::malformed(
+                        "a wildcard must be a whole level of a filter",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if count > TOPIC_LEVELS_MAX {
+            let why = "a topic filter must not have more than 128 levels";
+            return Err(Refusal::new(ReasonCode::TopicFilterInvalid, why));
+        }
+        Ok(TopicFilter(text))
+    }
+
+    /// Text that was parsed before, and kept.
+    pub fn trusted(text: &'a str) -> TopicFilter<'a> {
+        TopicFilter(text)
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    pub fn has_wildcard(self) -> bool {
+        self.0.bytes().any(|byte| byte == b'+' || byte == b'#')
+    }
+
+    /// The text that every matching topic starts with.
+    pub fn literal_prefix(self) -> &'a str {
+        match self.0.find(['+', '#']) {
+            None => self.0,
+            // "a/#" matches "a" as well, so the separator before the # does not count.
+            Some(at) if self.0.as_bytes()[at] == b'#' => &self.0[..at.saturating_sub(1)],
+            Some(at) => &self.0[..at],
+        }
+    }
+
+    /// Whether `topic` matches, section 4.7.
+    pub fn matches(self, topic: TopicName) -> bool {
+        // [MQTT-4.7.2-1] a leading wildcard leaves $SYS and its like alone.
+        if topic.0.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = topic.0.split('/');
+        for wanted in self.0.split('/') {
+            match (wanted, levels.next()) {
+                // # includes the level above it: "a/#" matches "a".
+                ("#", _) => return true,
+                ("+", Some(_)) => {}
+                (literal, Some(level)) if literal == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+/// What a SUBSCRIBE asks for: a filter, and the name of the group that shares it, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionTopic<'a> {
+    pub share_name: Option<&'a str>,
+    pub filter: TopicFilter<'a>,
+}
+
+impl<'a> SubscriptionTopic<'a> {
+    pub fn parse(text: &'a str) -> Result<SubscriptionTopic<'a>, Refusal> {
+        let Some(shared) = text.strip_prefix("$share/") else {
+            let filter = TopicFilter::parse(text)?;
+            return Ok(SubscriptionTopic {
+                share_name: None,
+                filter,
+            });
+        };
+        // [MQTT-4.8.2-1] [MQTT-4.8.2-2] $share/{ShareName}/{filter}
+        let Some((name, filter)) = shared.split_once('/') else {
+            return Err(Refusal::malformed(
+                "a shared subscription is $share/NAME/FILTER",
+            ));
+        };
+        if name.is_empty() || name.contains(['+', '#']) {
+            return Err(Refusal::malformed(
+                "a share name is not empty and has no + or #",
+            ));
+        }
+        Ok(SubscriptionTopic {
+            share_name: Some(name),
+            filter: TopicFilter::parse(filter)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(filter: &str, topic: &str) -> bool {
+        TopicFilter::parse(filter)
+            .unwrap()
+            .matches(TopicName::parse(topic).unwrap())
+    }
+
+    #[test]
+    fn the_examples_of_section_4_7() {
+        for (filter, topic, expected) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/ranking",
+                true,
+            ),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+                true,
+            ),
+            ("sport/tennis/player1/#", "sport/tennis/player10", false),
+            ("sport/#", "sport", true),
+            ("#", "sport", true),
+            ("#", "/", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("#", "$SYS/broker", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("$SYS/#", "$SYS/broker", true),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
+            ("ACCOUNTS", "Accounts", false),
+            ("a/+/#", "a", false),
+            ("a/+/#", "a/b", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} and {topic}");
+        }
+    }
+
+    #[test]
+    fn wildcards_stand_only_where_they_may() {
+        for bad in [
+            "",
+            "sport/tennis#",
+            "sport/#/ranking",
+            "sport+",
+            "+a",
+            "a/b+/c",
+            "##",
+            "#/",
+        ] {
+            assert!(TopicFilter::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "a/+", "#", "a#b"] {
+            assert!(TopicName::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in [
+            "$share/",
+            "$share/a",
+            "$share//a",
+            "$share/+/a",
+            "$share/a#/b",
+            "$share/a/",
+        ] {
+            assert!(SubscriptionTopic::parse(bad).is_err(), "{bad:?}");
+        }
+        let shared = SubscriptionTopic::parse("$share/consumer//a/+").unwrap();
+        assert_eq!(
+            (shared.share_name, shared.filter.as_str()),
+            (Some("consumer"), "/a/+")
+        );
+    }
+
+    #[test]
+    fn the_number_of_levels_has_a_limit() {
+        let fits = "/".repeat(TOPIC_LEVELS_MAX - 1);
+        let deep = "/".repeat(TOPIC_LEVELS_MAX);
+        assert!(TopicName::parse(&fits).is_ok() && TopicFilter::parse(&fits).is_ok());
+        assert!(TopicName::parse(&deep).is_err() && TopicFilter::parse(&deep).is_err());
+    }
+
+    #[test]
+    fn a_literal_prefix_starts_every_match() {
+        for (filter, prefix) in [
+            ("a/b", "a/b"),
+            ("a/#", "a"),
+            ("#", ""),
+            ("a/+/b", "a/"),
+            ("+", ""),
+        ] {
+            assert_eq!(
+                TopicFilter::parse(filter).unwrap().literal_prefix(),
+                prefix,
+                "{filter}"
+            );
+        }
+    }
+}
