@@ -1,2 +1,36 @@
+//! midge: an MQTT 3.1, 3.1.1 and 5.0 broker in one thread and one event loop.
+//!
+//! # The house
+//!
+//! | Where | What | Knows |
+//! |---|---|---|
+//! | `main.rs` | flags → configuration → server; exits | everything below |
+//! | [`config`] | one table of settings, read into plain data | the options others declare |
+//! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
+//! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
+//! | [`broker`] | the state machine: sessions, subscriptions, delivery | `packet`; no socket, clock or file |
+//! | [`packet`] | bytes ⇄ packets, stateless | the specification |
+//!
+//! `broker` and `packet` are pure: bytes and `now` go in, bytes and the next deadline come out. So a
+//! broker and any number of clients run inside a unit test, with a clock that moves when told.
+//!
+//! # The way of one PUBLISH
+//!
+//! 1. `net/mod.rs`, `turn`: an event names a socket; its token is a `ConnectionId`.
+//! 2. `net/socket.rs` reads into the one buffer that all sockets share.
+//! 3. `broker/mod.rs`, `receive` cuts packets off the bytes where they stand (`packet/mod.rs`,
+//!    `packet/publish.rs`); the beginning of a packet that is not whole yet is kept.
+//! 4. `broker/publish.rs`, `on_publish`: alias, access, QoS 2 bookkeeping, and at the end PUBACK or
+//!    PUBREC into the publisher's `broker/outbound.rs`.
+//! 5. `broker/deliver.rs`: retained if it says so (`broker/retained.rs`), then routed
+//!    (`broker/subscriptions.rs`) to sessions, overlapping subscriptions brought together.
+//! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued;
+//!    `broker/connection.rs` encodes it into what that client is owed.
+//! 7. At the end of the turn `net/mod.rs` writes each socket once.
+
 pub mod broker;
+pub mod config;
+pub mod daemon;
+pub mod logging;
+pub mod net;
 pub mod packet;

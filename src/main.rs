@@ -1,1 +1,101 @@
-fn main() {}
+//! Flags → configuration → server. The only place that exits.
+
+use std::env;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::process::{self, ExitCode};
+use std::time::Instant;
+
+use log::info;
+use midge::broker::Broker;
+use midge::config::{self, Command, Config};
+use midge::net::Server;
+use midge::{daemon, logging};
+
+/// Exit status for flags that cannot be read, and for what goes wrong later.
+const USAGE: u8 = 2;
+const FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let flags: Vec<String> = env::args_os()
+        .skip(1)
+        .map(|flag| flag.to_string_lossy().into_owned())
+        .collect();
+    match Config::from_flags(&flags) {
+        Ok(Command::Help) => print!("{}", config::help()),
+        Ok(Command::Version) => println!("midge {}", env!("CARGO_PKG_VERSION")),
+        Ok(Command::Run(config)) => return run(*config, &flags),
+        Err(sentence) => {
+            daemon::complain(&format!("midge: {sentence} (midge --help lists all flags)"));
+            return ExitCode::from(USAGE);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(config: Config, flags: &[String]) -> ExitCode {
+    let result = if config.test_config {
+        check(&config);
+        Ok(0)
+    } else if config.daemon && !daemon::is_background() {
+        daemon::start(flags).map_err(|error| format!("cannot start in the background: {error}"))
+    } else {
+        serve(config).map(|()| 0)
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(sentence) => {
+            daemon::complain(&format!("midge: {sentence}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// `--test-config`: says who could connect.
+fn check(config: &Config) {
+    for (index, listener) in config.listeners.iter().enumerate() {
+        println!("{}: {}.", listener.origin, config.who_can_connect(index));
+    }
+    println!("The configuration is good.");
+}
+
+fn serve(mut config: Config) -> Result<(), String> {
+    logging::start(&config.log)?;
+    info!(target: "notice", "midge version {} starting.", env!("CARGO_PKG_VERSION"));
+    config.broker.seed = RandomState::new().hash_one(process::id());
+    config.broker.memory_in_use = resident_bytes;
+    let broker = Broker::new(config.broker.clone(), Instant::now());
+    let mut server =
+        Server::new(broker, config.tcp_nodelay).map_err(|error| format!("cannot poll: {error}"))?;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let addresses = server
+            .listen(index, listener)
+            .map_err(|error| error.to_string())?;
+        let addresses: Vec<String> = addresses.iter().map(|a| a.to_string()).collect();
+        let who = config.who_can_connect(index);
+        info!(target: "notice", "Listening on {}: {who}.", addresses.join(" and "));
+    }
+    #[cfg(feature = "signals")]
+    midge::net::signals::watch(&mut server)
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    if let Some(path) = &config.pid_file {
+        let written = fs::write(path, format!("{}\n", process::id()));
+        written.map_err(|error| format!("--pid-file {path}: {error}"))?;
+    }
+    daemon::report_ready();
+    let result = server
+        .run()
+        .map_err(|error| format!("the event loop failed: {error}"));
+    if let Some(path) = &config.pid_file {
+        let _ = fs::remove_file(path);
+    }
+    result
+}
+
+/// Resident memory, as Linux counts it.
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

@@ -140,6 +140,9 @@ impl Broker {
 
     /// The peer said this. What is not a whole packet yet is kept.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
+        if self.is_closing(id) {
+            return;
+        }
         self.connections.counters.bytes_received += bytes.len() as u64;
         let mut leftover = std::mem::take(&mut self.connections[id].leftover);
         let mut rest = bytes;
@@ -192,7 +195,10 @@ impl Broker {
 
     /// When to call [`Broker::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.refill.is_empty() {
+        let idle = self.refill.is_empty()
+            && self.connections.flush.is_empty()
+            && self.connections.close.is_empty();
+        match idle {
             true => self.deadlines.next(),
             // There is work to go on with at once.
             false => Some(self.started),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use midge::broker::limits::Options;
 use midge::broker::{Broker, ConnectionId, Turn};
 use midge::packet::{
-    self, Ack, Connect, Disconnect, Packet, PacketId, Properties, PropertyBlock, Publish, QoS,
-    ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Version,
+    self, Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, PropertyBlock,
+    PropertyId, Publish, QoS, ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Version,
 };
 
 pub fn secs(seconds: u64) -> Duration {
@@ -440,4 +440,106 @@ impl Prng {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
+}
+
+// ---- for the stories ---------------------------------------------------------------------------
+
+impl Received {
+    pub fn publish(&self) -> Publish<'_> {
+        match self.packet() {
+            Packet::Publish(publish) => publish,
+            other => panic!("expected PUBLISH, got {other:?}"),
+        }
+    }
+
+    pub fn connack(&self) -> ConnAck<'_> {
+        match self.packet() {
+            Packet::ConnAck(connack) => connack,
+            other => panic!("expected CONNACK, got {other:?}"),
+        }
+    }
+
+    /// Reason codes of a SUBACK or UNSUBACK.
+    pub fn reasons(&self) -> Vec<ReasonCode> {
+        match self.packet() {
+            Packet::SubAck(suback) | Packet::UnsubAck(suback) => suback.reasons,
+            other => panic!("expected SUBACK or UNSUBACK, got {other:?}"),
+        }
+    }
+
+    /// Packet Identifier and reason of PUBACK, PUBREC, PUBREL or PUBCOMP.
+    pub fn ack(&self) -> (PacketId, ReasonCode) {
+        match self.packet() {
+            Packet::PubAck(ack)
+            | Packet::PubRec(ack)
+            | Packet::PubRel(ack)
+            | Packet::PubComp(ack) => (ack.packet_id, ack.reason),
+            other => panic!("expected an acknowledgement, got {other:?}"),
+        }
+    }
+}
+
+impl World {
+    /// Sends a CONNECT on a new connection; its answer is not read.
+    pub fn try_connect(&mut self, connect: Connect) -> Client {
+        let client = self.open(connect.version);
+        self.send(client, &Packet::Connect(connect));
+        client
+    }
+
+    /// The CONNACK refuses, with that reason or the return code for it, and the connection ends.
+    pub fn expect_refused(&mut self, client: Client, reason: ReasonCode) {
+        let received = self.read(client);
+        let connack = received.connack();
+        assert_eq!((connack.session_present, connack.reason), (false, reason));
+        self.expect_closed(client);
+    }
+
+    /// Bytes that wait in the broker for the client to read them.
+    pub fn owed(&self, client: Client) -> usize {
+        let mut slices = [IoSlice::new(&[]); 4_096];
+        let used = self.broker.outbound(self.links[client.0].id, &mut slices);
+        slices[..used].iter().map(|slice| slice.len()).sum()
+    }
+
+    /// The broker stops in an orderly way.
+    pub fn stop(&mut self) {
+        self.broker.stop(self.now);
+        self.broker.check_invariants();
+        self.turn();
+    }
+
+    /// The PUBLISH packets the client was sent, anything else left out.
+    pub fn publishes(&mut self, client: Client) -> Vec<Received> {
+        let mut received = self.read_all(client);
+        received.retain(|received| matches!(received.packet(), Packet::Publish(_)));
+        received
+    }
+
+    /// Acknowledges what was received as far as its QoS asks for, and reads what that brings up to
+    /// and with the last of it.
+    pub fn complete(&mut self, client: Client, qos: QoS, id: PacketId) {
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.send(client, &Packet::PubAck(ack(id))),
+            QoS::ExactlyOnce => {
+                self.send(client, &Packet::PubRec(ack(id)));
+                self.expect(client, &Packet::PubRel(ack(id)));
+                self.send(client, &Packet::PubComp(ack(id)));
+            }
+        }
+    }
+}
+
+/// A block of numeric properties.
+pub fn numbers(properties: &[(PropertyId, u32)]) -> PropertyBlock {
+    let mut block = PropertyBlock::new();
+    for (id, number) in properties {
+        block.number(*id, *number);
+    }
+    block
+}
+
+pub fn puback(id: PacketId) -> Packet<'static> {
+    Packet::PubAck(ack(id))
 }

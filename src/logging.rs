@@ -1,0 +1,309 @@
+//! The log: what is written, where, and how its time looks.
+//!
+//! Mosquitto's types of log lines become levels and targets of the `log` crate: errors, warnings and
+//! debugging are levels; notices, subscriptions and unsubscriptions have targets of their own.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use env_logger::{Builder, Target};
+use log::LevelFilter;
+
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Empty for the default.
+    pub types: Vec<LogType>,
+    pub destination: Destination,
+    pub timestamp: bool,
+    pub time_format: TimeFormat,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            types: Vec::new(),
+            destination: Destination::default(),
+            timestamp: true,
+            time_format: TimeFormat::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogType {
+    Error,
+    Warning,
+    Notice,
+    Information,
+    Subscribe,
+    Unsubscribe,
+    Debug,
+    All,
+    None,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Destination {
+    #[default]
+    Stderr,
+    Stdout,
+    None,
+    File(String),
+}
+
+const NAMES: [(&str, LogType); 9] = [
+    ("error", LogType::Error),
+    ("warning", LogType::Warning),
+    ("notice", LogType::Notice),
+    ("information", LogType::Information),
+    ("subscribe", LogType::Subscribe),
+    ("unsubscribe", LogType::Unsubscribe),
+    ("debug", LogType::Debug),
+    ("all", LogType::All),
+    ("none", LogType::None),
+];
+
+impl LogType {
+    pub fn parse(text: &str) -> Result<LogType, String> {
+        let found = NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, log_type)| *log_type).ok_or_else(|| {
+            let names = NAMES.map(|(name, _)| name).join(", ");
+            format!("must be one of {names}")
+        })
+    }
+}
+
+impl Destination {
+    pub fn parse(text: &str) -> Result<Destination, String> {
+        match text.split_once(' ') {
+            Some(("file", path)) if !path.trim().is_empty() => {
+                Ok(Destination::File(path.trim().to_string()))
+            }
+            _ => match text {
+                "stderr" => Ok(Destination::Stderr),
+                "stdout" => Ok(Destination::Stdout),
+                "none" => Ok(Destination::None),
+                _ => Err("must be stderr, stdout, none or \"file PATH\"".to_string()),
+            },
+        }
+    }
+}
+
+/// Starts logging; fails where the file cannot be opened.
+pub fn start(options: &LogOptions) -> Result<(), String> {
+    let mut builder = Builder::new();
+    let types = match options.types[..] {
+        [] => vec![
+            LogType::Error,
+            LogType::Warning,
+            LogType::Notice,
+            LogType::Information,
+        ],
+        _ => options.types.clone(),
+    };
+    filter(&mut builder, &types);
+    builder.target(match &options.destination {
+        Destination::Stderr => Target::Stderr,
+        Destination::Stdout => Target::Stdout,
+        Destination::None => return Ok(()),
+        Destination::File(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.map_err(|error| format!("--log-dest file {path}: {error}"))?;
+            Target::Pipe(Box::new(file))
+        }
+    });
+    let format = options.timestamp.then(|| options.time_format.clone());
+    builder.format(move |line, record| {
+        if let Some(format) = &format {
+            format.write(SystemTime::now(), line)?;
+            line.write_all(b": ")?;
+        }
+        writeln!(line, "{}", record.args())
+    });
+    builder.init();
+    Ok(())
+}
+
+/// `none` and `all` count from where they stand: `-q` after others silences them, `-v` after `-q`
+/// does not.
+fn filter(builder: &mut Builder, types: &[LogType]) {
+    let has = |wanted| types.contains(&wanted) || types.contains(&LogType::All);
+    if types.contains(&LogType::None) && !types.contains(&LogType::All) {
+        builder.filter_level(LevelFilter::Off);
+        return;
+    }
+    let level = [
+        (LogType::Debug, LevelFilter::Debug),
+        (LogType::Information, LevelFilter::Info),
+        (LogType::Warning, LevelFilter::Warn),
+        (LogType::Error, LevelFilter::Error),
+    ];
+    let level = level.iter().find(|(log_type, _)| has(*log_type));
+    builder.filter_level(level.map_or(LevelFilter::Off, |(_, level)| *level));
+    for (target, log_type) in [
+        ("notice", LogType::Notice),
+        ("subscribe", LogType::Subscribe),
+        ("unsubscribe", LogType::Unsubscribe),
+    ] {
+        let level = if has(log_type) {
+            LevelFilter::Info
+        } else {
+            LevelFilter::Off
+        };
+        builder.filter_module(target, level);
+    }
+}
+
+/// How a time is written, as for `strftime`; always in UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeFormat(String);
+
+impl Default for TimeFormat {
+    fn default() -> TimeFormat {
+        TimeFormat("%Y-%m-%dT%H:%M:%SZ".to_string())
+    }
+}
+
+const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+const DAYS: &str = "ThuFriSatSunMonTueWed";
+
+impl TimeFormat {
+    pub fn parse(text: &str) -> Result<TimeFormat, String> {
+        let format = TimeFormat(text.to_string());
+        format
+            .write(UNIX_EPOCH, &mut io::sink())
+            .map_err(|error| error.to_string())?;
+        Ok(format)
+    }
+
+    fn write(&self, time: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+        let seconds = time
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let date = Date::of(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        let Date {
+            year, month, day, ..
+        } = date;
+        let mut rest = self.0.chars();
+        while let Some(next) = rest.next() {
+            if next != '%' {
+                write!(out, "{next}")?;
+                continue;
+            }
+            match rest.next() {
+                Some('Y') => write!(out, "{year}")?,
+                Some('y') => write!(out, "{:02}", year % 100)?,
+                Some('m') => write!(out, "{month:02}")?,
+                Some('b') => write!(out, "{}", three(MONTHS, month - 1))?,
+                Some('d') => write!(out, "{day:02}")?,
+                Some('e') => write!(out, "{day:2}")?,
+                Some('j') => write!(out, "{:03}", date.day_of_year)?,
+                Some('a') => write!(out, "{}", three(DAYS, seconds / 86_400 % 7))?,
+                Some('H') => write!(out, "{hour:02}")?,
+                Some('M') => write!(out, "{minute:02}")?,
+                Some('S') => write!(out, "{second:02}")?,
+                Some('F') => write!(out, "{year}-{month:02}-{day:02}")?,
+                Some('T') => write!(out, "{hour:02}:{minute:02}:{second:02}")?,
+                Some('s') => write!(out, "{seconds}")?,
+                Some('z') => write!(out, "+0000")?,
+                Some('Z') => write!(out, "UTC")?,
+                Some('%') => write!(out, "%")?,
+                other => {
+                    let what = other.map_or("a % at the end".into(), |other| format!("%{other}"));
+                    return Err(io::Error::other(format!("cannot write {what}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The date of a day counted from 1970-01-01.
+struct Date {
+    year: u64,
+    month: u64,
+    day: u64,
+    day_of_year: u64,
+}
+
+impl Date {
+    fn of(day: u64) -> Date {
+        let (mut year, mut rest) = (1970, day);
+        // Four hundred years repeat; within them, year by year is quick enough for a log line.
+        year += rest / 146_097 * 400;
+        rest %= 146_097;
+        while rest >= days_of_year(year) {
+            rest -= days_of_year(year);
+            year += 1;
+        }
+        let day_of_year = rest + 1;
+        let february = days_of_year(year) - 337;
+        let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let mut month = 1;
+        for length in lengths {
+            if rest < length {
+                break;
+            }
+            rest -= length;
+            month += 1;
+        }
+        Date {
+            year,
+            month,
+            day: rest + 1,
+            day_of_year,
+        }
+    }
+}
+
+fn days_of_year(year: u64) -> u64 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    365 + u64::from(leap)
+}
+
+fn three(names: &str, index: u64) -> &str {
+    let from = index as usize * 3;
+    &names[from..from + 3]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn written(format: &str, seconds: u64) -> String {
+        let mut out = Vec::new();
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        TimeFormat::parse(format)
+            .unwrap()
+            .write(time, &mut out)
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn times_are_written_as_strftime_does() {
+        for (format, seconds, expected) in [
+            ("%Y-%m-%dT%H:%M:%SZ", 0, "1970-01-01T00:00:00Z"),
+            ("%F %T %s", 951_827_696, "2000-02-29 12:34:56 951827696"),
+            (
+                "%a %e %b %y, day %j%%",
+                4_107_542_400,
+                "Mon  1 Mar 00, day 060%",
+            ),
+            ("%d.%m.%Y %z %Z", 1_709_251_199, "29.02.2024 +0000 UTC"),
+            ("%F", 4_102_444_799, "2099-12-31"),
+        ] {
+            assert_eq!(written(format, seconds), expected);
+        }
+    }
+
+    #[test]
+    fn a_format_that_cannot_be_written_is_refused_at_once() {
+        assert!(TimeFormat::parse("%Q").is_err());
+        assert!(TimeFormat::parse("at %").is_err());
+    }
+}

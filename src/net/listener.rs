@@ -1,0 +1,215 @@
+//! Listening sockets, and what to do when there are no descriptors left.
+//!
+//! A descriptor is kept in reserve. When accepting fails for want of one, it is given up for long
+//! enough to accept and close the connection that waits: its peer is told at once instead of hanging,
+//! and the loop does not spin on a listener that is always ready.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use log::error;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+/// Where to listen, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    pub port: u16,
+    pub host: Host,
+    /// The flag and its value that asked for it, for errors.
+    pub origin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// 127.0.0.1 and ::1.
+    Loopback,
+    /// Every address, IPv4 and IPv6.
+    Any,
+    /// This name or address.
+    Named(String),
+}
+
+/// Why a listener cannot be opened: a sentence that names the flag and what to do.
+#[derive(Debug)]
+pub struct BindError(String);
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl BindError {
+    fn new(asked: &ListenerAddress, address: &str, error: &io::Error) -> BindError {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there; stop it or take another port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are for root; take one from 1024 to 65535"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ => "check the address",
+        };
+        BindError(format!(
+            "{}: cannot listen on {address}: {error}; {remedy}",
+            asked.origin
+        ))
+    }
+}
+
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    /// Of its options in the broker.
+    pub index: usize,
+    /// Connections may be waiting.
+    pub has_more: bool,
+    /// Connections are waiting, for want of a descriptor.
+    pub starved: bool,
+    reserve: Option<File>,
+    /// In an episode without descriptors, which was logged.
+    exhausted: bool,
+}
+
+pub enum Accepted {
+    Stream(TcpStream, SocketAddr),
+    /// There was no descriptor for it; it was closed.
+    TurnedAway,
+    NoMore,
+}
+
+impl Listener {
+    /// Opens what `asked` comes to, in one or two sockets.
+    pub fn bind(index: usize, asked: &ListenerAddress) -> Result<Vec<Listener>, BindError> {
+        let mut listeners: Vec<Listener> = Vec::new();
+        let mut missing = None;
+        for mut address in resolve(asked)? {
+            // Port 0 means any free port, but the same for both.
+            if let (0, Some(first)) = (address.port(), listeners.first()) {
+                address.set_port(first.address.port());
+            }
+            match Listener::open(index, address) {
+                Ok(listener) => listeners.push(listener),
+                // The IPv6 socket for all addresses has IPv4's as well.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && asked.host == Host::Any
+                        && !listeners.is_empty() => {}
+                // The machine may lack one of the families.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT)) =>
+                {
+                    missing = Some(BindError::new(asked, &address.to_string(), &error));
+                }
+                Err(error) => return Err(BindError::new(asked, &address.to_string(), &error)),
+            }
+        }
+        match missing {
+            Some(error) if listeners.is_empty() => Err(error),
+            _ => Ok(listeners),
+        }
+    }
+
+    fn open(index: usize, address: SocketAddr) -> io::Result<Listener> {
+        let socket = TcpListener::bind(address)?;
+        let address = socket.local_addr()?;
+        Ok(Listener {
+            socket,
+            address,
+            index,
+            has_more: false,
+            starved: false,
+            reserve: reserve(),
+            exhausted: false,
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        asked: &ListenerAddress,
+    ) -> Result<(), BindError> {
+        registry
+            .register(&mut self.socket, token, Interest::READABLE)
+            .map_err(|error| BindError::new(asked, &self.address.to_string(), &error))
+    }
+
+    /// Takes the next connection.
+    pub fn accept(&mut self) -> Accepted {
+        loop {
+            let error = match self.socket.accept() {
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut self.exhausted) {
+                        error!("There are file descriptors again: connections are accepted.");
+                    }
+                    return Accepted::Stream(stream, peer);
+                }
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => return self.turn_away(&error),
+                _ if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.has_more = false;
+                    return Accepted::NoMore;
+                }
+                // The peer gave up while it waited, or a signal came: on to the next.
+                _ => {}
+            }
+        }
+    }
+
+    fn turn_away(&mut self, error: &io::Error) -> Accepted {
+        if !self.exhausted {
+            self.exhausted = true;
+            error!("New connections are closed at once: {error} (raise the limit: ulimit -n).");
+        }
+        if self.reserve.take().is_none() {
+            // Not even one to close it with: wait until a connection ends.
+            self.has_more = false;
+            self.starved = true;
+            self.reserve = reserve();
+            return Accepted::NoMore;
+        }
+        let turned_away = self.socket.accept();
+        drop(turned_away);
+        self.reserve = reserve();
+        Accepted::TurnedAway
+    }
+}
+
+/// A descriptor to give up when there is no other.
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn resolve(asked: &ListenerAddress) -> Result<Vec<SocketAddr>, BindError> {
+    let port = asked.port;
+    let ips: [IpAddr; 2] = match &asked.host {
+        Host::Loopback => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Host::Any => [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
+        Host::Named(name) => {
+            let found = (name.as_str(), port).to_socket_addrs();
+            return found
+                .map(|addresses| addresses.take(1).collect())
+                .map_err(|error| BindError::new(asked, name, &error));
+        }
+    };
+    Ok(ips.map(|ip| SocketAddr::new(ip, port)).to_vec())
+}
+
+// Linux error numbers, which std names only in part.
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const EAFNOSUPPORT: i32 = 97;
+const EADDRNOTAVAIL: i32 = 99;
+const ENOBUFS: i32 = 105;

@@ -1,0 +1,316 @@
+//! Sockets: one poll loop owns them all. It moves bytes and knows no MQTT.
+//!
+//! A turn has six steps, in this order, and no other order is right: wait, take in, let time pass,
+//! end the turn, send out, close. Nothing is written while bytes are taken in, so that everything a
+//! turn produces for a socket leaves in one write; no slot is freed before the end, so that an id
+//! means one connection throughout a turn. Sockets are registered once, edge-triggered: what has not
+//! been read within the budget is remembered, and the next wait is none.
+
+mod listener;
+#[cfg(feature = "signals")]
+pub mod signals;
+mod socket;
+
+use std::io::{self, IoSlice, Read};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::info;
+use mio::event::Event;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::broker::{Broker, ConnectionId, Turn};
+
+use listener::{Accepted, Listener};
+pub use listener::{BindError, Host, ListenerAddress};
+use socket::{Socket, Taken, Written};
+
+/// Bytes read from one socket before the others have their turn; the size of the read buffer too.
+const READ_BYTES: usize = 64 << 10;
+/// Connections accepted before those that exist have their turn.
+const ACCEPTS: usize = 256;
+/// How long a stopping server waits for clients to take what they are owed.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Sockets have the tokens from 0 on, listeners and notices those from the end.
+const FIRST_LISTENER: usize = usize::MAX / 2;
+const FIRST_NOTICE: usize = usize::MAX - 64;
+
+/// What somebody outside the loop may ask for, see [`Server::watch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Stop,
+    HangUp,
+}
+
+/// The event loop.
+pub struct Server {
+    poll: Poll,
+    events: Events,
+    broker: Broker,
+    listeners: Vec<Listener>,
+    /// Under the ids of the broker's connections.
+    sockets: Slab<Socket>,
+    notices: Vec<(UnixStream, Notice)>,
+    /// Read into by all sockets.
+    buffer: Box<[u8]>,
+    /// Sockets that may have more to read.
+    unread: Vec<ConnectionId>,
+    /// Sockets that can be written to again.
+    writable: Vec<ConnectionId>,
+    turn: Turn,
+    tcp_nodelay: bool,
+    stopping: bool,
+}
+
+impl Server {
+    pub fn new(broker: Broker, tcp_nodelay: bool) -> io::Result<Server> {
+        Ok(Server {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            broker,
+            listeners: Vec::new(),
+            sockets: Slab::new(),
+            notices: Vec::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            unread: Vec::new(),
+            writable: Vec::new(),
+            turn: Turn::default(),
+            tcp_nodelay,
+            stopping: false,
+        })
+    }
+
+    /// Opens a listener; `index` is that of its options in the broker. Returns where it listens.
+    pub fn listen(
+        &mut self,
+        index: usize,
+        address: &ListenerAddress,
+    ) -> Result<Vec<SocketAddr>, BindError> {
+        let mut addresses = Vec::new();
+        for mut listener in Listener::bind(index, address)? {
+            let token = Token(FIRST_LISTENER + self.listeners.len());
+            listener.register(self.poll.registry(), token, address)?;
+            addresses.push(listener.address());
+            self.listeners.push(listener);
+        }
+        Ok(addresses)
+    }
+
+    /// Every byte that comes from `stream` is that notice: how signals get into the loop.
+    pub fn watch(&mut self, mut stream: UnixStream, notice: Notice) -> io::Result<()> {
+        let token = Token(FIRST_NOTICE + self.notices.len());
+        self.poll
+            .registry()
+            .register(&mut stream, token, Interest::READABLE)?;
+        self.notices.push((stream, notice));
+        Ok(())
+    }
+
+    /// Serves until a notice asks to stop.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.stopping {
+            self.turn()?;
+        }
+        self.stop()
+    }
+
+    /// One turn: wait, take in, let time pass, send out, close.
+    fn turn(&mut self) -> io::Result<()> {
+        let now = self.wait(self.time_to_wait())?;
+        self.take_in(now);
+        self.broker.handle_timeout(now);
+        let mut turn = std::mem::take(&mut self.turn);
+        self.broker.end_turn(&mut turn, now);
+        turn.flush.append(&mut self.writable);
+        turn.flush.iter().for_each(|&id| self.flush(id, now));
+        turn.close.iter().for_each(|&id| self.close(id));
+        self.turn = turn;
+        Ok(())
+    }
+
+    fn time_to_wait(&self) -> Option<Duration> {
+        let accepting = self.listeners.iter().any(|listener| listener.has_more);
+        if !self.unread.is_empty() || accepting {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.broker.poll_timeout()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits for something to happen; returns what this turn calls now.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Instant> {
+        match self.poll.poll(&mut self.events, timeout) {
+            // A signal came: its notice is read in the next turn.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            result => result?,
+        }
+        Ok(Instant::now())
+    }
+
+    /// Reads, accepts, and notes what can be written to. Writes nothing.
+    fn take_in(&mut self, now: Instant) {
+        let again = std::mem::take(&mut self.unread);
+        for id in &again {
+            self.sockets[id.index()].unread = false;
+        }
+        again.iter().for_each(|&id| self.read(id, now));
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match event.token().0 {
+                token if token >= FIRST_NOTICE => self.on_notice(token - FIRST_NOTICE),
+                token if token >= FIRST_LISTENER => {
+                    self.listeners[token - FIRST_LISTENER].has_more = true;
+                }
+                token => self.on_socket_event(ConnectionId(token as u32), event, now),
+            }
+        }
+        self.events = events;
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].has_more {
+                self.accept(index, now);
+            }
+        }
+    }
+
+    fn on_socket_event(&mut self, id: ConnectionId, event: &Event, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(id.index()) else {
+            return;
+        };
+        if event.is_writable() && !socket.writable {
+            socket.writable = true;
+            self.writable.push(id);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            socket.read_closed |= event.is_read_closed() || event.is_error();
+            self.read(id, now);
+        }
+    }
+
+    fn read(&mut self, id: ConnectionId, now: Instant) {
+        let socket = &mut self.sockets[id.index()];
+        // It had its share in this turn.
+        if socket.unread || socket.lost {
+            return;
+        }
+        match socket.take(&mut self.buffer) {
+            Taken::Nothing => {}
+            Taken::All(count) => self.broker.receive(id, &self.buffer[..count], now),
+            Taken::Some(count) => {
+                socket.unread = true;
+                self.unread.push(id);
+                self.broker.receive(id, &self.buffer[..count], now);
+            }
+            Taken::End => self.broker.lost(id, now),
+        }
+    }
+
+    fn accept(&mut self, index: usize, now: Instant) {
+        for _ in 0..ACCEPTS {
+            match self.listeners[index].accept() {
+                Accepted::Stream(stream, peer) => self.open(index, stream, peer, now),
+                Accepted::TurnedAway => {}
+                Accepted::NoMore => return,
+            }
+        }
+    }
+
+    fn open(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr, now: Instant) {
+        let slot = self.sockets.vacant_entry();
+        let token = Token(slot.key());
+        let mut socket = Socket::new(stream, self.tcp_nodelay);
+        if socket.register(self.poll.registry(), token).is_err() {
+            return;
+        }
+        let options = self.listeners[listener].index;
+        if let Some(id) = self.broker.open(options, &readable(peer), now) {
+            assert!(
+                id.index() == slot.key(),
+                "sockets and connections have come apart"
+            );
+            slot.insert(socket);
+        }
+    }
+
+    /// Writes what `id` is owed, as far as its socket takes it.
+    fn flush(&mut self, id: ConnectionId, now: Instant) {
+        let socket = &mut self.sockets[id.index()];
+        while socket.writable {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = self.broker.outbound(id, &mut slices);
+            if used == 0 {
+                break;
+            }
+            match socket.write(&slices[..used]) {
+                Written::Bytes(count) => self.broker.sent(id, count),
+                Written::Blocked => {}
+                Written::Lost => self.broker.lost(id, now),
+            }
+        }
+    }
+
+    /// Closes a condemned connection. The only place where a slot is freed.
+    fn close(&mut self, id: ConnectionId) {
+        let mut socket = self.sockets.remove(id.index());
+        socket.close(&mut self.buffer);
+        self.broker.forget(id);
+        if socket.unread {
+            self.unread.retain(|other| *other != id);
+        }
+        drop(socket);
+        // A descriptor is free again for whoever was left waiting for one.
+        for listener in &mut self.listeners {
+            listener.has_more |= std::mem::take(&mut listener.starved);
+        }
+    }
+
+    fn on_notice(&mut self, index: usize) {
+        let (stream, notice) = &mut self.notices[index];
+        let mut bytes = [0; 16];
+        while matches!(stream.read(&mut bytes), Ok(1..)) {}
+        match notice {
+            Notice::Stop => self.stopping = true,
+            Notice::HangUp => {
+                info!(target: "notice", "SIGHUP: there is nothing to read again yet.")
+            }
+        }
+    }
+
+    /// Takes leave of everybody: no more listeners, a last word, some time to take it.
+    fn stop(&mut self) -> io::Result<()> {
+        info!(target: "notice", "midge is stopping.");
+        self.listeners.clear();
+        let mut now = Instant::now();
+        let end = now + STOP_GRACE;
+        self.broker.stop(now);
+        let mut turn = Turn::default();
+        self.broker.end_turn(&mut turn, now);
+        let mut owed = std::mem::take(&mut turn.close);
+        while !owed.is_empty() {
+            owed.iter().for_each(|&id| self.flush(id, now));
+            let (blocked, done): (Vec<_>, Vec<_>) = owed.into_iter().partition(|id| {
+                self.broker.outbound(*id, &mut [IoSlice::new(&[])]) > 0
+                    && !self.sockets[id.index()].lost
+            });
+            done.into_iter().for_each(|id| self.close(id));
+            owed = blocked;
+            if owed.is_empty() || now >= end {
+                break;
+            }
+            now = self.wait(Some(end - now))?;
+            for event in &self.events {
+                if let Some(socket) = self.sockets.get_mut(event.token().0) {
+                    socket.writable |= event.is_writable();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// IPv4 addresses as such, also where they come through an IPv6 socket.
+fn readable(peer: SocketAddr) -> String {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()
+}

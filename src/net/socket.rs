@@ -1,0 +1,121 @@
+//! One client's socket: reads until there is no more, writes until there is no room.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// Reads of what nobody listens to any more, when a socket is closed.
+const DRAINS: usize = 4;
+
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    /// As far as is known; a write that would block says no, an event says yes.
+    pub writable: bool,
+    /// The peer has closed its side, or the connection is broken: read on to the end.
+    pub read_closed: bool,
+    /// There may be more to read, and the server knows.
+    pub unread: bool,
+    /// Nothing can be read or written any more.
+    pub lost: bool,
+}
+
+/// What a read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    Nothing,
+    /// That many bytes, and there are no more.
+    All(usize),
+    /// That many bytes, and there may be more.
+    Some(usize),
+    /// The peer is gone.
+    End,
+}
+
+/// What a write did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    Bytes(usize),
+    Blocked,
+    Lost,
+}
+
+impl Socket {
+    pub fn new(stream: TcpStream, nodelay: bool) -> Socket {
+        // Replies are gathered and written once a turn; holding them back further only delays them.
+        // A socket that cannot be told so works all the same.
+        let _ = stream.set_nodelay(nodelay);
+        Socket {
+            stream,
+            writable: true,
+            read_closed: false,
+            unread: false,
+            lost: false,
+        }
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(
+            &mut self.stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// One read, that is, one share of a turn.
+    pub fn take(&mut self, buffer: &mut [u8]) -> Taken {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => break,
+                // A short read has emptied the socket: the next bytes come with a new event.
+                Ok(count) if count < buffer.len() && !self.read_closed => {
+                    return Taken::All(count);
+                }
+                Ok(count) => return Taken::Some(count),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Taken::Nothing,
+                    io::ErrorKind::Interrupted => {}
+                    _ => break,
+                },
+            }
+        }
+        self.lost = true;
+        Taken::End
+    }
+
+    pub fn write(&mut self, slices: &[IoSlice]) -> Written {
+        loop {
+            match self.stream.write_vectored(slices) {
+                Ok(0) => break,
+                Ok(count) => return Written::Bytes(count),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.writable = false;
+                        return Written::Blocked;
+                    }
+                    io::ErrorKind::Interrupted => {}
+                    _ => break,
+                },
+            }
+        }
+        self.lost = true;
+        self.writable = false;
+        Written::Lost
+    }
+
+    /// Says good-bye. Bytes left unread would make the kernel reset the connection, and the peer lose
+    /// the last packet that tells it why.
+    pub fn close(&mut self, buffer: &mut [u8]) {
+        if self.lost {
+            return;
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+        for _ in 0..DRAINS {
+            if !matches!(self.stream.read(buffer), Ok(1..)) {
+                break;
+            }
+        }
+    }
+}
