@@ -135,10 +135,10 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "max-inflight-bytes", short: NONE, kind: Number(0, U32, "BYTES"), default: "0",
         help: "their size together; 0 for any",
         set: |c, v| { c.broker.limits.inflight_bytes_max = v.limit(); Ok(()) } },
-    Setting { name: "max-queued-messages", short: NONE, kind: Number(0, U32, "N"), default: "1000",
+    Setting { name: "max-queued-messages", short: NONE, kind: Number(0, U32, "N"), default: "100000",
         help: "messages waiting for one client; 0 for any number",
         set: |c, v| { c.broker.limits.queued_messages_max = v.limit(); Ok(()) } },
-    Setting { name: "max-queued-bytes", short: NONE, kind: Number(0, U32, "BYTES"), default: "0",
+    Setting { name: "max-queued-bytes", short: NONE, kind: Number(0, U32, "BYTES"), default: "16777216",
         help: "their size together; 0 for any",
         set: |c, v| { c.broker.limits.queued_bytes_max = v.limit(); Ok(()) } },
     Setting { name: "queue-overflow", short: NONE, kind: Text("drop-newest|drop-oldest"), default: "drop-newest",
@@ -223,7 +223,7 @@ const SETTINGS: &[Setting] = &[
 
 impl Default for Config {
     fn default() -> Config {
-        let mut config = Config {
+        Config {
             broker: Options {
                 listeners: Vec::new(),
                 ..Options::default()
@@ -235,9 +235,7 @@ impl Default for Config {
             pid_file: None,
             test_config: false,
             allow_anonymous: None,
-        };
-        config.broker.limits.outbound_bytes_max = 8 << 20;
-        config
+        }
     }
 }
 

@@ -24,8 +24,8 @@
 //!    PUBREC into the publisher's `broker/outbound.rs`.
 //! 5. `broker/deliver.rs`: retained if it says so (`broker/retained.rs`), then routed
 //!    (`broker/subscriptions.rs`) to sessions, overlapping subscriptions brought together.
-//! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued;
-//!    `broker/connection.rs` encodes it into what that client is owed.
+//! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued until
+//!    `broker/pump.rs` finds room; `broker/connection.rs` encodes it into what that client is owed.
 //! 7. At the end of the turn `net/mod.rs` writes each socket once.
 
 pub mod broker;

@@ -43,3 +43,11 @@ pub fn may_publish(topic: TopicName) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// PUBLISH and Will with RETAIN where the operator has none of it [MQTT-3.2.2-13].
+pub fn retain_not_supported() -> Refusal {
+    Refusal::new(
+        ReasonCode::RetainNotSupported,
+        "the server keeps no retained messages",
+    )
+}

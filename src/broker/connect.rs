@@ -1,4 +1,4 @@
-//! How connections begin and end: CONNECT, DISCONNECT, takeover, Wills, the end of sessions.
+//! How connections begin: CONNECT, its terms, takeover of an older connection, CONNACK.
 
 use std::time::{Duration, Instant};
 
@@ -6,28 +6,13 @@ use log::{info, warn};
 
 use super::connection::{Aliases, Phase};
 use super::deadlines::Timer;
-use super::deliver::{Leaving, Publication};
-use super::message::{Content, Message};
+use super::message::{Content, Message, check_properties, put_forwarded};
 use super::session::{NEVER_EXPIRES, Will};
-use super::{Broker, ConnectionId, NOTICE, SessionId, access};
-use crate::packet::property::Value;
+use super::{Broker, ConnectionId, NOTICE, access};
 use crate::packet::{
-    self, ConnAck, Connect, Disconnect, Packet, PropertyBlock, PropertyId, QoS, ReasonCode,
-    Refusal, TopicName, Version,
+    self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName,
+    Version,
 };
-
-/// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// DISCONNECT with Normal disconnection: the Will is void.
-    Disconnected,
-    /// DISCONNECT that asks for the Will.
-    DisconnectedWithWill,
-    /// The network is gone, or was never used.
-    Lost,
-    /// We end it.
-    Refused(Refusal),
-}
 
 /// What the server decides about a CONNECT that it accepts.
 struct Terms {
@@ -45,7 +30,15 @@ impl Broker {
         now: Instant,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
-        let terms = self.admit(id, &connect)?;
+        let terms = self.admit(id, &connect).inspect_err(|refusal| {
+            let peer = &self.connections[id].peer;
+            let Refusal { code, why } = refusal;
+            warn!(
+                "Client {} [{peer}] refused: {}: {why}.",
+                connect.client_id,
+                code.name()
+            );
+        })?;
         let session_present = self.begin_session(id, &connect, &terms, now);
         self.send_connack(id, &connect, &terms, session_present);
         self.log_connected(id, &connect, &terms);
@@ -126,9 +119,9 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if will.retain && !self.options.retain_available {
-            return Err(retain_not_supported());
+            return Err(access::retain_not_supported());
         }
-        packet_properties(&will.properties, will.payload)
+        check_properties(&will.properties, will.payload)
     }
 
     fn keep_alive(&self, connect: &Connect) -> Result<u16, Refusal> {
@@ -186,7 +179,7 @@ impl Broker {
         self.longest_expiry(wanted)
     }
 
-    fn longest_expiry(&self, wanted: u32) -> u32 {
+    pub(super) fn longest_expiry(&self, wanted: u32) -> u32 {
         let longest = self
             .options
             .persistent_client_expiration
@@ -263,7 +256,7 @@ impl Broker {
 
     fn will(&self, will: &packet::Will) -> Will {
         let mut block = PropertyBlock::new();
-        forwarded(&will.properties, &mut block);
+        put_forwarded(&will.properties, &mut block);
         let content = Content {
             topic: TopicName::trusted(will.topic),
             properties: block.as_properties(),
@@ -375,204 +368,4 @@ impl Broker {
             terms.keep_alive,
         );
     }
-
-    pub(super) fn on_disconnect(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        disconnect: Disconnect<'_>,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        if let Some(seconds) = disconnect
-            .properties
-            .number(PropertyId::SessionExpiryInterval)
-        {
-            let session = &self.sessions[session];
-            // 3.14.2.2.2: a session that was to end with its connection cannot be prolonged.
-            if session.expiry_interval == 0 && seconds != 0 {
-                let why = "the session expiry interval was 0 and cannot be changed now";
-                return Err(Refusal::protocol(why));
-            }
-        }
-        if let Some(seconds) = disconnect
-            .properties
-            .number(PropertyId::SessionExpiryInterval)
-        {
-            self.sessions[session].expiry_interval = self.longest_expiry(seconds);
-        }
-        // [MQTT-3.14.4-3]
-        let end = match disconnect.reason {
-            ReasonCode::Success => End::Disconnected,
-            _ => End::DisconnectedWithWill,
-        };
-        self.end_connection(id, end, now);
-        Ok(())
-    }
-
-    /// Condemns a connection and looks after its Will and its session. The only way a connection
-    /// ends; its slot is freed by the shell's [`Broker::forget`].
-    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, now: Instant) {
-        let connection = &mut self.connections[id];
-        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
-        if phase == Phase::Closing {
-            return;
-        }
-        self.deadlines
-            .disarm(&mut connection.deadline, Timer::Connection(id));
-        connection.leftover = Vec::new();
-        connection.aliases = None;
-        self.connections.close.push(id);
-        match phase {
-            Phase::Connected(session) => {
-                self.connected -= 1;
-                self.log_ended(id, session, end);
-                self.disconnect_session(session, end, now);
-            }
-            Phase::AwaitConnect => self.connections.unconnected -= 1,
-            Phase::Closing => {}
-        }
-    }
-
-    fn disconnect_session(&mut self, id: SessionId, end: End, now: Instant) {
-        let session = &mut self.sessions[id];
-        session.connection = None;
-        // [MQTT-3.1.2-10] gone without being sent.
-        if end == End::Disconnected {
-            session.will = None;
-        }
-        let (expiry_interval, delay) = (
-            session.expiry_interval,
-            session.will.as_ref().map_or(0, |will| will.delay_interval),
-        );
-        // [MQTT-4.1.0-2]
-        if expiry_interval == 0 {
-            return self.end_session(id, now);
-        }
-        if expiry_interval != NEVER_EXPIRES {
-            let at = now + Duration::from_secs(u64::from(expiry_interval));
-            let deadline = &mut session.expiry_deadline;
-            self.deadlines.arm(deadline, at, Timer::SessionExpiry(id));
-        }
-        // [MQTT-3.1.2-8] after the delay, or with the session, whichever is sooner.
-        if delay == 0 {
-            self.publish_will(id, now);
-        } else if delay < expiry_interval {
-            let at = now + Duration::from_secs(u64::from(delay));
-            let deadline = &mut self.sessions[id].will_deadline;
-            self.deadlines.arm(deadline, at, Timer::WillDelay(id));
-        }
-        self.hand_on_shared(id, Leaving::ItsSession, now);
-    }
-
-    /// Discards a session, whose connection has ended: its Will is due now at the latest.
-    pub(super) fn end_session(&mut self, id: SessionId, now: Instant) {
-        assert!(
-            self.sessions[id].connection.is_none(),
-            "a session ends after its connection"
-        );
-        self.publish_will(id, now);
-        let session = &mut self.sessions[id];
-        self.deadlines
-            .disarm(&mut session.expiry_deadline, Timer::SessionExpiry(id));
-        self.deadlines
-            .disarm(&mut session.will_deadline, Timer::WillDelay(id));
-        for key in std::mem::take(&mut session.subscriptions) {
-            self.subscriptions.remove(key, id);
-        }
-        self.hand_on_shared(id, Leaving::ForEver, now);
-        self.sessions.remove(id);
-        self.update_sys_timer(now);
-    }
-
-    /// Publishes the Will of a session, if it still has one.
-    pub(super) fn publish_will(&mut self, id: SessionId, now: Instant) {
-        let session = &mut self.sessions[id];
-        self.deadlines
-            .disarm(&mut session.will_deadline, Timer::WillDelay(id));
-        let Some(will) = session.will.take() else {
-            return;
-        };
-        let content = will.content(self.millis(now));
-        let publisher = Some(id);
-        let mut publication = Publication {
-            content,
-            qos: will.message.qos(),
-            retain: will.retain,
-            publisher,
-        };
-        // The store for retained messages may be full: then the Will is published without.
-        if let Err(refusal) = self.publish(&mut publication, now) {
-            warn!("The will of a client is not retained: {}.", refusal.why);
-            publication.retain = false;
-            let _ = self.publish(&mut publication, now);
-        }
-    }
-
-    fn log_ended(&self, id: ConnectionId, session: SessionId, end: End) {
-        let client_id = &self.sessions[session].client_id;
-        let peer = &self.connections[id].peer;
-        match end {
-            End::Refused(Refusal {
-                code: ReasonCode::ServerShuttingDown,
-                ..
-            }) => {}
-            End::Refused(refusal) => warn!(
-                target: NOTICE,
-                "Client {client_id} [{peer}] disconnected by the server: {} ({}).",
-                refusal.why, refusal.code.name(),
-            ),
-            _ if !self.options.connection_messages => {}
-            End::Disconnected | End::DisconnectedWithWill => {
-                info!(target: NOTICE, "Client {client_id} [{peer}] disconnected.");
-            }
-            End::Lost => {
-                info!(target: NOTICE, "Client {client_id} [{peer}] closed its connection.")
-            }
-        }
-    }
-}
-
-/// The properties of a message that are forwarded unaltered and in order; what is left out is said
-/// anew for each receiver.
-pub(super) fn forwarded(properties: &packet::Properties, block: &mut PropertyBlock) {
-    for property in properties.iter() {
-        match property.id {
-            PropertyId::MessageExpiryInterval
-            | PropertyId::TopicAlias
-            | PropertyId::WillDelayInterval => {}
-            _ => {
-                block.raw(property.bytes);
-            }
-        }
-    }
-}
-
-/// What can be wrong with the properties of a message, its payload at hand.
-pub(super) fn packet_properties(
-    properties: &packet::Properties,
-    payload: &[u8],
-) -> Result<(), Refusal> {
-    for property in properties.iter() {
-        match (property.id, property.value) {
-            // [MQTT-3.3.2-14] the Response Topic is a Topic Name.
-            (PropertyId::ResponseTopic, Value::Text(topic)) => {
-                TopicName::parse(topic)?;
-            }
-            (PropertyId::PayloadFormatIndicator, Value::Number(1)) => {
-                if std::str::from_utf8(payload).is_err() {
-                    let why = "the payload is said to be UTF-8 and is not";
-                    return Err(Refusal::new(ReasonCode::PayloadFormatInvalid, why));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn retain_not_supported() -> Refusal {
-    Refusal::new(
-        ReasonCode::RetainNotSupported,
-        "the server keeps no retained messages",
-    )
 }

@@ -1,23 +1,20 @@
-//! How a message reaches those who want it: retained, routed, sent at once or queued.
+//! How a new message reaches those who want it: retained, routed, sent at once or queued.
 //!
 //! A message is copied once, by the first that has to keep it, and shared by all others. What a
 //! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 
 use super::connection::{Sending, Sent};
-use super::deadlines::Timer;
 use super::limits::Limits;
 use super::message::{Content, Message};
-use super::retained::Progress;
-use super::session::{Delivery, InflightState, Origin, Queued};
+use super::session::{Delivery, Origin, Queued};
 use super::subscriptions::{GroupId, Subscriber};
 use super::{Broker, ConnectionId, SessionId};
-use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode, Refusal};
+use crate::packet::{PacketId, QoS, Refusal};
 
 /// An Application Message that somebody publishes.
 pub(super) struct Publication<'a> {
@@ -59,11 +56,11 @@ impl Outgoing<'_> {
 
 /// How one session gets a message.
 #[derive(Clone, Copy)]
-struct Way<'a> {
-    qos: QoS,
-    retain: bool,
-    subscription_ids: &'a [u32],
-    group: Option<GroupId>,
+pub(super) struct Way<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub subscription_ids: &'a [u32],
+    pub group: Option<GroupId>,
 }
 
 /// How soon a member of a group could take a message.
@@ -352,7 +349,7 @@ impl Broker {
     }
 
     /// Counts messages that a client will not get; logs the first of an episode.
-    fn note_dropped(&mut self, id: SessionId, count: usize) {
+    pub(super) fn note_dropped(&mut self, id: SessionId, count: usize) {
         self.connections.counters.dropped += count as u64;
         let session = &mut self.sessions[id];
         if !session.dropping {
@@ -362,184 +359,6 @@ impl Broker {
                 session.client_id
             );
         }
-    }
-
-    /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
-    /// what is retained for its new subscriptions, by turns.
-    pub(super) fn pump(&mut self, id: SessionId, now: Instant) {
-        let Some(connection) = self.sessions[id].connection else {
-            return;
-        };
-        while self.has_room(connection) && self.resend(id, connection, now) {}
-        let mut topics = Limits::REPLAY_TOPICS;
-        loop {
-            let queued = self.send_queued(id, connection, now);
-            let replayed = self.replay(id, connection, &mut topics, now);
-            if !queued && !replayed {
-                break;
-            }
-        }
-    }
-
-    /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
-    fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
-        let now = self.millis(now);
-        let session = &mut self.sessions[id];
-        let Some(inflight) = session.next_to_resend() else {
-            return false;
-        };
-        let packet_id = inflight.packet_id;
-        let sent = match &inflight.state {
-            InflightState::Released => {
-                let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
-                self.connections.send(connection, &release);
-                Sent::Yes
-            }
-            InflightState::Published(_)
-                if !session.may_resend(self.connections[connection].receive_maximum) =>
-            {
-                return false;
-            }
-            InflightState::Published(delivery) => {
-                // [MQTT-3.3.1-1]; [MQTT-4.3.3-7] without regard to its expiry.
-                let sending = sending(delivery, true, Some(packet_id));
-                self.connections
-                    .publish(connection, &delivery.message.content(), sending, now)
-            }
-        };
-        match sent {
-            Sent::Yes => session.resent(),
-            Sent::TooLarge => {
-                session.give_up_resending();
-                self.note_dropped(id, 1);
-            }
-        }
-        true
-    }
-
-    /// Sends the first message of the queue, if its client can take it.
-    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
-        let room = self.has_room(connection);
-        let now = self.millis(now);
-        let receive_maximum = self.connections[connection].receive_maximum;
-        let session = &mut self.sessions[id];
-        let Some(first) = session.first_queued() else {
-            return false;
-        };
-        let (qos, bytes) = (first.qos, first.message.len());
-        let open = qos == QoS::AtMostOnce
-            || session.window_is_open(bytes, receive_maximum, &self.options.limits);
-        if !room || !open {
-            return false;
-        }
-        let Some(delivery) = session.next_queued() else {
-            return false;
-        };
-        // [MQTT-3.3.2-5]
-        if delivery.message.content().is_expired(now) {
-            self.connections.counters.dropped += 1;
-            return true;
-        }
-        let packet_id = (qos > QoS::AtMostOnce).then(|| session.next_packet_id());
-        let sending = sending(&delivery, false, packet_id);
-        match self
-            .connections
-            .publish(connection, &delivery.message.content(), sending, now)
-        {
-            Sent::TooLarge => self.note_dropped(id, 1),
-            Sent::Yes => {
-                if let Some(packet_id) = packet_id {
-                    session.sent(packet_id, delivery);
-                }
-            }
-        }
-        true
-    }
-
-    /// Sends some of the messages that are retained for a new subscription. `topics` is how many
-    /// may still be looked at; when they are used up, the next turn goes on.
-    fn replay(
-        &mut self,
-        id: SessionId,
-        connection: ConnectionId,
-        topics: &mut usize,
-        now: Instant,
-    ) -> bool {
-        let now = self.millis(now);
-        let Broker {
-            sessions,
-            connections,
-            retained,
-            options,
-            ..
-        } = self;
-        let session = &mut sessions[id];
-        if session.in_refill {
-            return false;
-        }
-        let Some(mut replay) = session.replays.pop_front() else {
-            return false;
-        };
-        let most = if session.first_queued().is_some() {
-            1
-        } else {
-            usize::MAX
-        };
-        let subscription_ids = match &replay.subscription_id {
-            0 => &[][..],
-            id => std::slice::from_ref(id),
-        };
-        let mut sent = 0;
-        let progress = retained.replay(&mut replay.cursor, topics, |message| {
-            if sent == most || connections[connection].outbound.len() >= Limits::REPLAY_BYTES {
-                return ControlFlow::Break(());
-            }
-            let content = message.content();
-            if content.is_expired(now) {
-                return ControlFlow::Continue(());
-            }
-            let qos = match options.upgrade_outgoing_qos {
-                true => replay.qos,
-                false => message.qos().min(replay.qos),
-            };
-            let receive_maximum = connections[connection].receive_maximum;
-            let waits = qos > QoS::AtMostOnce;
-            if waits && !session.window_is_open(message.len(), receive_maximum, &options.limits) {
-                return ControlFlow::Break(());
-            }
-            let packet_id = waits.then(|| session.next_packet_id());
-            // [v3 MQTT-3.3.1-8] RETAIN says that it comes of a new subscription.
-            let way = Way {
-                qos,
-                retain: true,
-                subscription_ids,
-                group: None,
-            };
-            let sending = Sending {
-                qos,
-                retain: true,
-                dup: false,
-                packet_id,
-                subscription_ids,
-            };
-            if connections.publish(connection, &content, sending, now) == Sent::Yes {
-                if let Some(packet_id) = packet_id {
-                    session.sent(packet_id, delivery(message.clone(), way));
-                }
-            }
-            sent += 1;
-            ControlFlow::Continue(())
-        });
-        match progress {
-            Progress::Done => {}
-            Progress::Blocked => session.replays.push_front(replay),
-            Progress::Paused => {
-                session.replays.push_back(replay);
-                session.in_refill = true;
-                self.refill.push(id);
-            }
-        }
-        progress == Progress::Done || sent > 0
     }
 
     /// The client is gone: messages of shared subscriptions that it has not acknowledged go to others
@@ -579,29 +398,9 @@ impl Broker {
             self.deliver_shared(group, Some(id), &mut outgoing, now);
         }
     }
-
-    // ---- expiry of retained messages ---------------------------------------------------------
-
-    /// Expired messages are not sent; once a minute at most, those that nobody asked for are removed.
-    fn sweep_by(&mut self, at: u64) {
-        let minutes = at.div_ceil(60_000).max(1);
-        let due = self.started + Duration::from_millis(minutes.saturating_mul(60_000));
-        if self.sweep_deadline.is_none_or(|armed| due < armed) {
-            self.deadlines
-                .arm(&mut self.sweep_deadline, due, Timer::RetainedSweep);
-        }
-    }
-
-    pub(super) fn sweep_retained(&mut self, now: Instant) {
-        self.sweep_deadline = None;
-        let now = self.millis(now);
-        if let Some(next) = self.retained.sweep(now) {
-            self.sweep_by(next.max(now + 1));
-        }
-    }
 }
 
-fn delivery(message: Message, way: Way) -> Delivery {
+pub(super) fn delivery(message: Message, way: Way) -> Delivery {
     let Way {
         qos,
         retain,
@@ -618,16 +417,5 @@ fn delivery(message: Message, way: Way) -> Delivery {
         qos,
         retain,
         origin: matters.then(|| Box::new(origin)),
-    }
-}
-
-fn sending(delivery: &Delivery, dup: bool, packet_id: Option<PacketId>) -> Sending<'_> {
-    let Delivery { qos, retain, .. } = *delivery;
-    Sending {
-        qos,
-        retain,
-        dup,
-        packet_id,
-        subscription_ids: delivery.subscription_ids(),
     }
 }

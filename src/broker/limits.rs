@@ -118,14 +118,14 @@ impl Default for Limits {
             subscriptions_max: 20_000,
             inflight_messages_max: 20,
             inflight_bytes_max: usize::MAX,
-            queued_messages_max: 1_000,
-            queued_bytes_max: usize::MAX,
+            queued_messages_max: 100_000,
+            queued_bytes_max: 16 << 20,
             receive_maximum: u16::MAX,
             topic_alias_max: 10,
             topic_alias_max_broker: 10,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 << 20,
-            outbound_bytes_max: 1 << 20,
+            outbound_bytes_max: 8 << 20,
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::packet::{Properties, QoS, TopicName};
+use crate::packet::property::Value;
+use crate::packet::{Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName};
 
 /// Milliseconds since the broker started: what the core reckons with once `now` has come in.
 pub type Millis = u64;
@@ -112,4 +113,39 @@ impl Message {
     fn payload_at(&self) -> usize {
         HEADER_LEN + self.topic_len() + (&self.bytes[10..14]).get_u32() as usize
     }
+}
+
+/// The properties of a message that are forwarded unaltered and in order; what is left out is said
+/// anew for each receiver.
+pub fn put_forwarded(properties: &Properties, block: &mut PropertyBlock) {
+    for property in properties.iter() {
+        match property.id {
+            PropertyId::MessageExpiryInterval
+            | PropertyId::TopicAlias
+            | PropertyId::WillDelayInterval => {}
+            _ => {
+                block.raw(property.bytes);
+            }
+        }
+    }
+}
+
+/// What can be wrong with the properties of a message, its payload at hand.
+pub fn check_properties(properties: &Properties, payload: &[u8]) -> Result<(), Refusal> {
+    for property in properties.iter() {
+        match (property.id, property.value) {
+            // [MQTT-3.3.2-14] the Response Topic is a Topic Name.
+            (PropertyId::ResponseTopic, Value::Text(topic)) => {
+                TopicName::parse(topic)?;
+            }
+            (PropertyId::PayloadFormatIndicator, Value::Number(1))
+                if std::str::from_utf8(payload).is_err() =>
+            {
+                let why = "the payload is said to be UTF-8 and is not";
+                return Err(Refusal::new(ReasonCode::PayloadFormatInvalid, why));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -5,21 +5,27 @@
 //! [`Broker::sent`] and [`Broker::lost`], then [`Broker::handle_timeout`] and [`Broker::end_turn`],
 //! which names the connections to write to and those to close. Nothing is closed or freed before.
 //!
-//! This file has the verbs and the way from bytes to packets; what packets do is in `connect.rs`,
-//! `publish.rs` and `subscribe.rs`, how messages reach clients in `deliver.rs`.
+//! This file has the verbs and the way from bytes to packets. What packets do is in `connect.rs`,
+//! `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in `deliver.rs` and
+//! `pump.rs`.
 
 mod access;
 mod connect;
 mod connection;
 mod deadlines;
 mod deliver;
+mod ending;
+mod groups;
 mod hash;
 pub mod limits;
 mod message;
 mod outbound;
 mod publish;
+mod pump;
 mod retained;
 mod session;
+mod sessions;
+mod shapes;
 mod subscribe;
 pub mod subscriptions;
 mod sys;
@@ -30,14 +36,14 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::packet::{self, Packet, PacketType, ReasonCode, Refusal, Version};
-use connect::End;
 use connection::{Connections, Phase};
 use deadlines::{Deadlines, Timer};
+use ending::End;
 pub use hash::Seeded;
 use limits::{Limits, Options};
 use message::Millis;
 use retained::Retained;
-use session::Sessions;
+use sessions::Sessions;
 use subscriptions::{Matches, Subscriptions};
 use sys::Sys;
 
@@ -302,15 +308,20 @@ impl Broker {
         let awaits_connect = connection.phase == Phase::AwaitConnect;
         if awaits_connect && bytes[0] >> 4 != PacketType::Connect as u8 {
             // [MQTT-3.1.0-1]
-            self.refuse(id, Refusal::protocol(not_a_connect(bytes)), now);
+            let refusal = Refusal::protocol(not_a_connect(bytes));
+            warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+            self.refuse(id, refusal, now);
             return 0;
         }
         let result = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
             Ok(None) => return 0,
             Ok(Some((packet, length))) => self.on_packet(id, packet, now).map(|()| length),
             Err(refusal) => {
-                if let (true, Some(version)) = (awaits_connect, packet::answer_version(bytes)) {
-                    self.connections[id].version = version;
+                if awaits_connect {
+                    warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+                    if let Some(version) = packet::answer_version(bytes) {
+                        self.connections[id].version = version;
+                    }
                 }
                 Err(refusal)
             }
@@ -382,7 +393,6 @@ impl Broker {
         match (connection.phase, connection.version) {
             // [MQTT-3.14.0-1] no DISCONNECT before the CONNACK.
             (Phase::AwaitConnect, version) => {
-                warn!("Client from {} refused: {why}.", connection.peer);
                 self.connections.counters.refused += 1;
                 if version == Version::V5 || code.connect_return_code().is_some() {
                     self.send_connack_refusal(id, refusal);

@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
-use super::connect::{forwarded, packet_properties, retain_not_supported};
 use super::connection::Connection;
 use super::deliver::Publication;
-use super::message::Content;
+use super::message::{Content, check_properties, put_forwarded};
 use super::session::Acked;
 use super::{Broker, ConnectionId, SessionId, access};
 use crate::packet::{
@@ -48,7 +47,7 @@ impl Broker {
             _ => {}
         }
         let mut block = PropertyBlock::new();
-        forwarded(&publish.properties, &mut block);
+        put_forwarded(&publish.properties, &mut block);
         let expiry = publish.properties.number(PropertyId::MessageExpiryInterval);
         let content = Content {
             topic,
@@ -76,7 +75,7 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if publish.retain && !self.options.retain_available {
-            return Err(retain_not_supported());
+            return Err(access::retain_not_supported());
         }
         if publish.properties.is_empty() {
             return Ok(());
@@ -91,7 +90,7 @@ impl Broker {
                 "a client must not send subscription identifiers",
             ));
         }
-        packet_properties(&publish.properties, publish.payload)
+        check_properties(&publish.properties, publish.payload)
     }
 
     /// Sets or looks up the Topic Alias, if there is one; returns the topic that an alias alone

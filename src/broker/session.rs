@@ -4,18 +4,14 @@
 //! acknowledged. Invariants: `inflight` is in the order of first sending, its first `sent` entries
 //! have been sent on the present connection, and `sent` entries never exceed the Receive Maximum.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::{Index, IndexMut};
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use slab::Slab;
-
-use super::hash::Seeded;
+use super::ConnectionId;
 use super::limits::{Limits, QueueOverflow};
 use super::message::{Content, Message, Millis};
 use super::retained::Cursor;
 use super::subscriptions::{GroupId, SubscriptionKey};
-use super::{ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS};
 
 /// Session Expiry Interval of a session that never expires (3.1.2.11.2).
@@ -132,7 +128,7 @@ pub enum Acked {
 }
 
 impl Session {
-    fn new(client_id: Box<str>) -> Session {
+    pub fn new(client_id: Box<str>) -> Session {
         Session {
             client_id,
             connection: None,
@@ -514,66 +510,5 @@ impl Will {
 fn give_back<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > 64 {
         *queue = VecDeque::new();
-    }
-}
-
-/// All sessions, by id and by client.
-#[derive(Debug)]
-pub struct Sessions {
-    slab: Slab<Session>,
-    by_client: HashMap<Box<str>, SessionId, Seeded>,
-}
-
-impl Sessions {
-    pub fn new(hash: Seeded) -> Sessions {
-        Sessions {
-            slab: Slab::new(),
-            by_client: HashMap::with_hasher(hash),
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.slab.len()
-    }
-
-    pub fn find(&self, client_id: &str) -> Option<SessionId> {
-        self.by_client.get(client_id).copied()
-    }
-
-    pub fn create(&mut self, client_id: &str) -> SessionId {
-        let id = SessionId(self.slab.insert(Session::new(client_id.into())) as u32);
-        let old = self.by_client.insert(client_id.into(), id);
-        assert!(old.is_none(), "a client with two sessions");
-        id
-    }
-
-    pub fn remove(&mut self, id: SessionId) -> Session {
-        let session = self.slab.remove(id.index());
-        self.by_client.remove(&session.client_id);
-        session
-    }
-
-    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.slab.get_mut(id.index())
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.slab
-            .iter()
-            .map(|(key, session)| (SessionId(key as u32), session))
-    }
-}
-
-impl Index<SessionId> for Sessions {
-    type Output = Session;
-
-    fn index(&self, id: SessionId) -> &Session {
-        &self.slab[id.index()]
-    }
-}
-
-impl IndexMut<SessionId> for Sessions {
-    fn index_mut(&mut self, id: SessionId) -> &mut Session {
-        &mut self.slab[id.index()]
     }
 }

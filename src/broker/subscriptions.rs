@@ -12,13 +12,16 @@
 //! would share work between filters with a common start, but takes a node per level and chases them
 //! through memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use slab::Slab;
 
 use super::SessionId;
+pub use super::groups::GroupId;
+use super::groups::Groups;
 use super::hash::{Hashed, Seeded};
 use super::limits::Limits;
+use super::shapes::{Shape, Shapes};
 use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
 
 /// Which filter a session has subscribed to, alone or as a member of a group that shares it.
@@ -31,10 +34,6 @@ pub enum SubscriptionKey {
 /// A filter somebody has subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterId(u32);
-
-/// A group that shares one filter. Never used again for another group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupId(u32);
 
 /// One session's subscription, as far as routing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,60 +66,6 @@ struct Filter {
     groups: Vec<GroupId>,
 }
 
-#[derive(Debug)]
-struct Group {
-    share_name: Box<str>,
-    filter: FilterId,
-    /// In the order they joined.
-    members: Vec<Subscriber>,
-    /// Whose turn it is.
-    turn: usize,
-}
-
-/// The wildcards of a filter, without its literal levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
-    /// Levels before a `#`, or all of them.
-    levels: u8,
-    multi: bool,
-    /// Bit n is set where level n is `+`.
-    plus: u128,
-}
-
-impl Shape {
-    fn of(filter: TopicFilter) -> Option<Shape> {
-        if !filter.has_wildcard() {
-            return None;
-        }
-        let mut shape = Shape {
-            levels: 0,
-            multi: false,
-            plus: 0,
-        };
-        for level in filter.as_str().split('/') {
-            match level {
-                "#" => shape.multi = true,
-                _ => {
-                    if level == "+" {
-                        shape.plus |= 1 << shape.levels;
-                    }
-                    shape.levels += 1;
-                }
-            }
-        }
-        Some(shape)
-    }
-
-    fn fits(self, levels: usize) -> bool {
-        let own = usize::from(self.levels);
-        if self.multi {
-            levels >= own
-        } else {
-            levels == own
-        }
-    }
-}
-
 /// What a topic matches; reused from publish to publish.
 #[derive(Debug, Default)]
 pub struct Matches {
@@ -144,10 +89,8 @@ pub struct Subscriptions {
     hash: Seeded,
     filters: Slab<Filter>,
     by_hash: HashMap<u64, FilterId, Hashed>,
-    /// In order; with the number of filters that have each.
-    shapes: Vec<(Shape, u32)>,
-    groups: BTreeMap<GroupId, Group>,
-    last_group: u32,
+    shapes: Shapes,
+    groups: Groups,
     plain_count: usize,
     shared_count: usize,
     /// Subscriptions that see `$SYS`.
@@ -162,9 +105,8 @@ impl Subscriptions {
             hash,
             filters: Slab::new(),
             by_hash: HashMap::with_hasher(Hashed::default()),
-            shapes: Vec::new(),
-            groups: BTreeMap::new(),
-            last_group: 0,
+            shapes: Shapes::default(),
+            groups: Groups::default(),
             plain_count: 0,
             shared_count: 0,
             sys_count: 0,
@@ -203,8 +145,7 @@ impl Subscriptions {
             ),
             Some(share_name) => {
                 let id = self.group_of(filter, share_name);
-                let group = self.groups.get_mut(&id).expect("a filter names its groups");
-                (&mut group.members, SubscriptionKey::Shared(id))
+                (&mut self.groups[id].members, SubscriptionKey::Shared(id))
             }
         };
         // Plain subscribers stand in order, as there may be very many; members as they joined.
@@ -241,9 +182,11 @@ impl Subscriptions {
         let (members, key) = match topic.share_name {
             None => (&row.subscribers, SubscriptionKey::Plain(filter)),
             Some(name) => {
-                let is_it = |id: &&GroupId| self.groups[id].share_name.as_ref() == name;
-                let id = *row.groups.iter().find(is_it)?;
-                (&self.groups[&id].members, SubscriptionKey::Shared(id))
+                let id = *row
+                    .groups
+                    .iter()
+                    .find(|id| &*self.groups[**id].share_name == name)?;
+                (&self.groups[id].members, SubscriptionKey::Shared(id))
             }
         };
         members
@@ -307,24 +250,19 @@ impl Subscriptions {
             }
         };
         collect(exact, None);
-        for (shape, _) in shapes.iter().filter(|(shape, _)| shape.fits(levels.len())) {
-            collect(masked_hash(hash, levels, *shape), Some(*shape));
+        for shape in shapes.fitting(levels.len()) {
+            collect(shape.masked_hash(hash, levels), Some(shape));
         }
     }
 
     /// Moves the turn of a group on, and returns it: the place of a member.
     pub fn next_turn(&mut self, id: GroupId) -> usize {
-        let Some(group) = self.groups.get_mut(&id) else {
-            return 0;
-        };
-        group.turn = (group.turn + 1) % group.members.len();
-        group.turn
+        self.groups.next_turn(id)
     }
 
-    /// The members of a group, beginning with the one at `first`.
+    /// The members of a group, beginning with the one at `first`; none where the group is gone.
     pub fn members(&self, id: GroupId, first: usize) -> impl Iterator<Item = &Subscriber> {
-        let members = self.groups.get(&id).map_or(&[][..], |group| &group.members);
-        members[first..].iter().chain(&members[..first])
+        self.groups.members(id, first)
     }
 
     /// How many shapes the wildcard index holds.
@@ -387,35 +325,20 @@ impl Subscriptions {
             self.filters[index(before)].next = filter.next;
         }
         if let Some(shape) = filter.shape {
-            let found = self
-                .shapes
-                .binary_search_by_key(&shape, |(shape, _)| *shape);
-            let at = found.expect("the shape of every filter is counted");
-            self.shapes[at].1 -= 1;
-            if self.shapes[at].1 == 0 {
-                self.shapes.remove(at);
-            }
+            self.shapes.uncount(shape);
         }
     }
 
     /// Counts one more filter of this shape, if a new shape is within the limits.
     fn count_shape(&mut self, shape: Shape, held: &[SubscriptionKey]) -> Result<(), Refusal> {
-        match self
-            .shapes
-            .binary_search_by_key(&shape, |(shape, _)| *shape)
+        if !self.shapes.contains(shape)
+            && (self.shapes.len() >= Limits::WILDCARD_SHAPES_MAX
+                || self.shapes_of(held) >= Limits::WILDCARD_SHAPES_PER_SESSION)
         {
-            Ok(at) => self.shapes[at].1 += 1,
-            Err(at) => {
-                let own = self.shapes_of(held);
-                if self.shapes.len() >= Limits::WILDCARD_SHAPES_MAX
-                    || own >= Limits::WILDCARD_SHAPES_PER_SESSION
-                {
-                    let why = "too many different patterns of wildcards";
-                    return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
-                }
-                self.shapes.insert(at, (shape, 1));
-            }
+            let why = "too many different patterns of wildcards";
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
+        self.shapes.count(shape);
         Ok(())
     }
 
@@ -424,7 +347,7 @@ impl Subscriptions {
     fn shapes_of(&self, held: &[SubscriptionKey]) -> usize {
         let filter = |key: &SubscriptionKey| match key {
             SubscriptionKey::Plain(filter) => *filter,
-            SubscriptionKey::Shared(group) => self.groups[group].filter,
+            SubscriptionKey::Shared(group) => self.groups[*group].filter,
         };
         let shape = |key| self.filters[index(filter(key))].shape;
         let mut shapes: Vec<Shape> = held.iter().filter_map(shape).collect();
@@ -434,53 +357,25 @@ impl Subscriptions {
     }
 
     fn group_of(&mut self, filter: FilterId, share_name: &str) -> GroupId {
-        let groups = &self.groups;
         let row = &mut self.filters[index(filter)];
-        if let Some(id) = row
+        let found = row
             .groups
             .iter()
-            .find(|id| &*groups[id].share_name == share_name)
-        {
-            return *id;
-        }
-        self.last_group += 1;
-        let id = GroupId(self.last_group);
-        row.groups.push(id);
-        let share_name = share_name.into();
-        self.groups.insert(
-            id,
-            Group {
-                share_name,
-                filter,
-                members: Vec::new(),
-                turn: 0,
-            },
-        );
-        id
+            .find(|id| &*self.groups[**id].share_name == share_name);
+        found.copied().unwrap_or_else(|| {
+            let id = self.groups.create(share_name, filter);
+            row.groups.push(id);
+            id
+        })
     }
 
     /// Takes `session` out of a group, and the group away with its last member.
     fn leave(&mut self, id: GroupId, session: SessionId) -> FilterId {
-        let group = self
-            .groups
-            .get_mut(&id)
-            .expect("a session holds keys of existing groups only");
-        let at = group
-            .members
-            .iter()
-            .position(|member| member.session == session);
-        group
-            .members
-            .remove(at.expect("a session holds keys of its own subscriptions only"));
-        let filter = group.filter;
-        match group.members.len() {
-            0 => {
-                self.groups.remove(&id);
-                self.filters[index(filter)]
-                    .groups
-                    .retain(|other| *other != id);
-            }
-            count => group.turn %= count,
+        let filter = self.groups[id].filter;
+        if self.groups.leave(id, session) {
+            self.filters[index(filter)]
+                .groups
+                .retain(|other| *other != id);
         }
         filter
     }
@@ -519,30 +414,13 @@ impl Subscriptions {
             plain += filter.subscribers.len();
         }
         assert_eq!(plain, self.plain_count);
-        let shared: usize = self.groups.values().map(|group| group.members.len()).sum();
-        assert_eq!(shared, self.shared_count);
+        assert_eq!(self.groups.members_of_all(), self.shared_count);
         let shaped = self
             .filters
             .iter()
             .filter(|(_, filter)| filter.shape.is_some())
             .count();
-        let counted: usize = self.shapes.iter().map(|(_, count)| *count as usize).sum();
-        assert_eq!(shaped, counted);
-    }
-}
-
-/// The hash of the filter that has `shape` and otherwise the levels of a topic.
-fn masked_hash(hash: &Seeded, levels: &[u64], shape: Shape) -> u64 {
-    let own = usize::from(shape.levels);
-    let mut sum = hash.start();
-    for (index, level) in levels[..own].iter().enumerate() {
-        let is_plus = shape.plus >> index & 1 == 1;
-        sum = hash.extend(sum, if is_plus { hash.plus() } else { *level });
-    }
-    if shape.multi {
-        hash.extend(sum, hash.multi())
-    } else {
-        sum
+        assert_eq!(shaped, self.shapes.filters());
     }
 }
 
@@ -638,7 +516,11 @@ mod tests {
             index.remove(key, SessionId(1));
             index.check_invariants();
         }
-        assert!(index.filters.is_empty() && index.by_hash.is_empty() && index.groups.is_empty());
+        assert!(
+            index.filters.is_empty()
+                && index.by_hash.is_empty()
+                && index.groups.members_of_all() == 0
+        );
         assert_eq!((index.shape_count(), index.sys_count()), (0, 0));
     }
 

@@ -1,0 +1,182 @@
+//! How connections end, and what they leave: DISCONNECT, Wills, sessions that stay or expire.
+
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::connection::Phase;
+use super::deadlines::Timer;
+use super::deliver::{Leaving, Publication};
+use super::session::NEVER_EXPIRES;
+use super::{Broker, ConnectionId, NOTICE, SessionId};
+use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// DISCONNECT with Normal disconnection: the Will is void.
+    Disconnected,
+    /// DISCONNECT that asks for the Will.
+    DisconnectedWithWill,
+    /// The network is gone, or was never used.
+    Lost,
+    /// We end it.
+    Refused(Refusal),
+}
+
+impl Broker {
+    pub(super) fn on_disconnect(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        disconnect: Disconnect<'_>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if let Some(seconds) = disconnect
+            .properties
+            .number(PropertyId::SessionExpiryInterval)
+        {
+            let session = &self.sessions[session];
+            // 3.14.2.2.2: a session that was to end with its connection cannot be prolonged.
+            if session.expiry_interval == 0 && seconds != 0 {
+                let why = "the session expiry interval was 0 and cannot be changed now";
+                return Err(Refusal::protocol(why));
+            }
+        }
+        if let Some(seconds) = disconnect
+            .properties
+            .number(PropertyId::SessionExpiryInterval)
+        {
+            self.sessions[session].expiry_interval = self.longest_expiry(seconds);
+        }
+        // [MQTT-3.14.4-3]
+        let end = match disconnect.reason {
+            ReasonCode::Success => End::Disconnected,
+            _ => End::DisconnectedWithWill,
+        };
+        self.end_connection(id, end, now);
+        Ok(())
+    }
+
+    /// Condemns a connection and looks after its Will and its session. The only way a connection
+    /// ends; its slot is freed by the shell's [`Broker::forget`].
+    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, now: Instant) {
+        let connection = &mut self.connections[id];
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        if phase == Phase::Closing {
+            return;
+        }
+        self.deadlines
+            .disarm(&mut connection.deadline, Timer::Connection(id));
+        connection.leftover = Vec::new();
+        connection.aliases = None;
+        self.connections.close.push(id);
+        match phase {
+            Phase::Connected(session) => {
+                self.connected -= 1;
+                self.log_ended(id, session, end);
+                self.disconnect_session(session, end, now);
+            }
+            Phase::AwaitConnect => self.connections.unconnected -= 1,
+            Phase::Closing => {}
+        }
+    }
+
+    fn disconnect_session(&mut self, id: SessionId, end: End, now: Instant) {
+        let session = &mut self.sessions[id];
+        session.connection = None;
+        // [MQTT-3.1.2-10] gone without being sent.
+        if end == End::Disconnected {
+            session.will = None;
+        }
+        let (expiry_interval, delay) = (
+            session.expiry_interval,
+            session.will.as_ref().map_or(0, |will| will.delay_interval),
+        );
+        // [MQTT-4.1.0-2]
+        if expiry_interval == 0 {
+            return self.end_session(id, now);
+        }
+        if expiry_interval != NEVER_EXPIRES {
+            let at = now + Duration::from_secs(u64::from(expiry_interval));
+            let deadline = &mut session.expiry_deadline;
+            self.deadlines.arm(deadline, at, Timer::SessionExpiry(id));
+        }
+        // [MQTT-3.1.2-8] after the delay, or with the session, whichever is sooner.
+        if delay == 0 {
+            self.publish_will(id, now);
+        } else if delay < expiry_interval {
+            let at = now + Duration::from_secs(u64::from(delay));
+            let deadline = &mut self.sessions[id].will_deadline;
+            self.deadlines.arm(deadline, at, Timer::WillDelay(id));
+        }
+        self.hand_on_shared(id, Leaving::ItsSession, now);
+    }
+
+    /// Discards a session, whose connection has ended: its Will is due now at the latest.
+    pub(super) fn end_session(&mut self, id: SessionId, now: Instant) {
+        assert!(
+            self.sessions[id].connection.is_none(),
+            "a session ends after its connection"
+        );
+        self.publish_will(id, now);
+        let session = &mut self.sessions[id];
+        self.deadlines
+            .disarm(&mut session.expiry_deadline, Timer::SessionExpiry(id));
+        self.deadlines
+            .disarm(&mut session.will_deadline, Timer::WillDelay(id));
+        for key in std::mem::take(&mut session.subscriptions) {
+            self.subscriptions.remove(key, id);
+        }
+        self.hand_on_shared(id, Leaving::ForEver, now);
+        self.sessions.remove(id);
+        self.update_sys_timer(now);
+    }
+
+    /// Publishes the Will of a session, if it still has one.
+    pub(super) fn publish_will(&mut self, id: SessionId, now: Instant) {
+        let session = &mut self.sessions[id];
+        self.deadlines
+            .disarm(&mut session.will_deadline, Timer::WillDelay(id));
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let content = will.content(self.millis(now));
+        let publisher = Some(id);
+        let mut publication = Publication {
+            content,
+            qos: will.message.qos(),
+            retain: will.retain,
+            publisher,
+        };
+        // The store for retained messages may be full: then the Will is published without.
+        if let Err(refusal) = self.publish(&publication, now) {
+            warn!("The will of a client is not retained: {}.", refusal.why);
+            publication.retain = false;
+            let _ = self.publish(&publication, now);
+        }
+    }
+
+    fn log_ended(&self, id: ConnectionId, session: SessionId, end: End) {
+        let client_id = &self.sessions[session].client_id;
+        let peer = &self.connections[id].peer;
+        match end {
+            End::Refused(Refusal {
+                code: ReasonCode::ServerShuttingDown,
+                ..
+            }) => {}
+            End::Refused(refusal) => warn!(
+                target: NOTICE,
+                "Client {client_id} [{peer}] disconnected by the server: {} ({}).",
+                refusal.why, refusal.code.name(),
+            ),
+            _ if !self.options.connection_messages => {}
+            End::Disconnected | End::DisconnectedWithWill => {
+                info!(target: NOTICE, "Client {client_id} [{peer}] disconnected.");
+            }
+            End::Lost => {
+                info!(target: NOTICE, "Client {client_id} [{peer}] closed its connection.")
+            }
+        }
+    }
+}

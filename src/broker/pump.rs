@@ -1,0 +1,226 @@
+//! What waits for a client, and goes on when it can take more: messages to be sent again, its queue,
+//! and the retained messages for its new subscriptions.
+//!
+//! It is set going by whatever makes room: an acknowledgement, a socket that took bytes, a new
+//! connection or subscription.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::connection::{Sending, Sent};
+use super::deadlines::Timer;
+use super::deliver::{Way, delivery};
+use super::limits::Limits;
+use super::message::Millis;
+use super::retained::Progress;
+use super::session::{Delivery, InflightState};
+use super::{Broker, ConnectionId, SessionId};
+use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
+
+impl Broker {
+    /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
+    /// what is retained for its new subscriptions, by turns.
+    pub(super) fn pump(&mut self, id: SessionId, now: Instant) {
+        let Some(connection) = self.sessions[id].connection else {
+            return;
+        };
+        while self.has_room(connection) && self.resend(id, connection, now) {}
+        let mut topics = Limits::REPLAY_TOPICS;
+        loop {
+            let queued = self.send_queued(id, connection, now);
+            let replayed = self.replay(id, connection, &mut topics, now);
+            if !queued && !replayed {
+                break;
+            }
+        }
+    }
+
+    /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
+    fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
+        let now = self.millis(now);
+        let session = &mut self.sessions[id];
+        let Some(inflight) = session.next_to_resend() else {
+            return false;
+        };
+        let packet_id = inflight.packet_id;
+        let sent = match &inflight.state {
+            InflightState::Released => {
+                let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
+                self.connections.send(connection, &release);
+                Sent::Yes
+            }
+            InflightState::Published(_)
+                if !session.may_resend(self.connections[connection].receive_maximum) =>
+            {
+                return false;
+            }
+            InflightState::Published(delivery) => {
+                // [MQTT-3.3.1-1]; [MQTT-4.3.3-7] without regard to its expiry.
+                let sending = sending(delivery, true, Some(packet_id));
+                self.connections
+                    .publish(connection, &delivery.message.content(), sending, now)
+            }
+        };
+        match sent {
+            Sent::Yes => session.resent(),
+            Sent::TooLarge => {
+                session.give_up_resending();
+                self.note_dropped(id, 1);
+            }
+        }
+        true
+    }
+
+    /// Sends the first message of the queue, if its client can take it.
+    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
+        let room = self.has_room(connection);
+        let now = self.millis(now);
+        let receive_maximum = self.connections[connection].receive_maximum;
+        let session = &mut self.sessions[id];
+        let Some(first) = session.first_queued() else {
+            return false;
+        };
+        let (qos, bytes) = (first.qos, first.message.len());
+        let open = qos == QoS::AtMostOnce
+            || session.window_is_open(bytes, receive_maximum, &self.options.limits);
+        if !room || !open {
+            return false;
+        }
+        let Some(delivery) = session.next_queued() else {
+            return false;
+        };
+        // [MQTT-3.3.2-5]
+        if delivery.message.content().is_expired(now) {
+            self.connections.counters.dropped += 1;
+            return true;
+        }
+        let packet_id = (qos > QoS::AtMostOnce).then(|| session.next_packet_id());
+        let sending = sending(&delivery, false, packet_id);
+        match self
+            .connections
+            .publish(connection, &delivery.message.content(), sending, now)
+        {
+            Sent::TooLarge => self.note_dropped(id, 1),
+            Sent::Yes => {
+                if let Some(packet_id) = packet_id {
+                    session.sent(packet_id, delivery);
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends some of the messages that are retained for a new subscription. `topics` is how many
+    /// may still be looked at; when they are used up, the next turn goes on.
+    fn replay(
+        &mut self,
+        id: SessionId,
+        connection: ConnectionId,
+        topics: &mut usize,
+        now: Instant,
+    ) -> bool {
+        let now = self.millis(now);
+        let Broker {
+            sessions,
+            connections,
+            retained,
+            options,
+            ..
+        } = self;
+        let session = &mut sessions[id];
+        if session.in_refill {
+            return false;
+        }
+        let Some(mut replay) = session.replays.pop_front() else {
+            return false;
+        };
+        let most = if session.first_queued().is_some() {
+            1
+        } else {
+            usize::MAX
+        };
+        let subscription_ids = match &replay.subscription_id {
+            0 => &[][..],
+            id => std::slice::from_ref(id),
+        };
+        let mut sent = 0;
+        let progress = retained.replay(&mut replay.cursor, topics, |message| {
+            if sent == most || connections[connection].outbound.len() >= Limits::REPLAY_BYTES {
+                return ControlFlow::Break(());
+            }
+            let content = message.content();
+            if content.is_expired(now) {
+                return ControlFlow::Continue(());
+            }
+            let qos = match options.upgrade_outgoing_qos {
+                true => replay.qos,
+                false => message.qos().min(replay.qos),
+            };
+            let receive_maximum = connections[connection].receive_maximum;
+            let waits = qos > QoS::AtMostOnce;
+            if waits && !session.window_is_open(message.len(), receive_maximum, &options.limits) {
+                return ControlFlow::Break(());
+            }
+            let packet_id = waits.then(|| session.next_packet_id());
+            // [v3 MQTT-3.3.1-8] RETAIN says that it comes of a new subscription.
+            let way = Way {
+                qos,
+                retain: true,
+                subscription_ids,
+                group: None,
+            };
+            let sending = Sending {
+                qos,
+                retain: true,
+                dup: false,
+                packet_id,
+                subscription_ids,
+            };
+            let written = connections.publish(connection, &content, sending, now) == Sent::Yes;
+            if let Some(packet_id) = packet_id.filter(|_| written) {
+                session.sent(packet_id, delivery(message.clone(), way));
+            }
+            sent += 1;
+            ControlFlow::Continue(())
+        });
+        match progress {
+            Progress::Done => {}
+            Progress::Blocked => session.replays.push_front(replay),
+            Progress::Paused => {
+                session.replays.push_back(replay);
+                session.in_refill = true;
+                self.refill.push(id);
+            }
+        }
+        progress == Progress::Done || sent > 0
+    }
+
+    /// Expired messages are not sent; once a minute at most, those that nobody asked for are removed.
+    pub(super) fn sweep_by(&mut self, at: Millis) {
+        let minutes = at.div_ceil(60_000).max(1);
+        let due = self.started + Duration::from_millis(minutes.saturating_mul(60_000));
+        if self.sweep_deadline.is_none_or(|armed| due < armed) {
+            self.deadlines
+                .arm(&mut self.sweep_deadline, due, Timer::RetainedSweep);
+        }
+    }
+
+    pub(super) fn sweep_retained(&mut self, now: Instant) {
+        self.sweep_deadline = None;
+        let now = self.millis(now);
+        if let Some(next) = self.retained.sweep(now) {
+            self.sweep_by(next.max(now + 1));
+        }
+    }
+}
+
+fn sending(delivery: &Delivery, dup: bool, packet_id: Option<PacketId>) -> Sending<'_> {
+    let Delivery { qos, retain, .. } = *delivery;
+    Sending {
+        qos,
+        retain,
+        dup,
+        packet_id,
+        subscription_ids: delivery.subscription_ids(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The wildcard index: which patterns of wildcards there are among all filters.
+//!
+//! See `subscriptions.rs` for what it is good for and what it costs. A shape takes a few dozen bytes
+//! however many filters have it; there are as many of them as people think up, not as devices.
+
+use super::hash::Seeded;
+use crate::packet::TopicFilter;
+
+/// The wildcards of a filter, without its literal levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// Levels before a `#`, or all of them.
+    levels: u8,
+    multi: bool,
+    /// Bit n is set where level n is `+`.
+    plus: u128,
+}
+
+impl Shape {
+    pub fn of(filter: TopicFilter) -> Option<Shape> {
+        if !filter.has_wildcard() {
+            return None;
+        }
+        let mut shape = Shape {
+            levels: 0,
+            multi: false,
+            plus: 0,
+        };
+        for level in filter.as_str().split('/') {
+            match level {
+                "#" => shape.multi = true,
+                _ => {
+                    if level == "+" {
+                        shape.plus |= 1 << shape.levels;
+                    }
+                    shape.levels += 1;
+                }
+            }
+        }
+        Some(shape)
+    }
+
+    fn fits(self, levels: usize) -> bool {
+        let own = usize::from(self.levels);
+        if self.multi {
+            levels >= own
+        } else {
+            levels == own
+        }
+    }
+
+    /// The hash of the filter that has this shape and otherwise the levels of a topic, whose hashes
+    /// are `levels`; the shape must fit.
+    pub fn masked_hash(self, hash: &Seeded, levels: &[u64]) -> u64 {
+        let own = usize::from(self.levels);
+        let mut sum = hash.start();
+        for (index, level) in levels[..own].iter().enumerate() {
+            let is_plus = self.plus >> index & 1 == 1;
+            sum = hash.extend(sum, if is_plus { hash.plus() } else { *level });
+        }
+        if self.multi {
+            hash.extend(sum, hash.multi())
+        } else {
+            sum
+        }
+    }
+}
+
+/// The shapes in use, in order, with the number of filters that have each.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    counts: Vec<(Shape, usize)>,
+}
+
+impl Shapes {
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    pub fn contains(&self, shape: Shape) -> bool {
+        self.position(shape).is_ok()
+    }
+
+    /// One more filter has this shape.
+    pub fn count(&mut self, shape: Shape) {
+        match self.position(shape) {
+            Ok(at) => self.counts[at].1 += 1,
+            Err(at) => self.counts.insert(at, (shape, 1)),
+        }
+    }
+
+    /// One filter less has this shape.
+    pub fn uncount(&mut self, shape: Shape) {
+        let at = self
+            .position(shape)
+            .expect("the shape of every filter is counted");
+        self.counts[at].1 -= 1;
+        if self.counts[at].1 == 0 {
+            self.counts.remove(at);
+        }
+    }
+
+    /// Those that a topic of so many levels can match.
+    pub fn fitting(&self, levels: usize) -> impl Iterator<Item = Shape> + '_ {
+        self.counts
+            .iter()
+            .map(|(shape, _)| *shape)
+            .filter(move |shape| shape.fits(levels))
+    }
+
+    /// Filters counted.
+    pub fn filters(&self) -> usize {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    fn position(&self, shape: Shape) -> Result<usize, usize> {
+        self.counts
+            .binary_search_by_key(&shape, |(shape, _)| *shape)
+    }
+}
