@@ -6,8 +6,9 @@ use log::{info, warn};
 
 use super::connection::{Aliases, Phase};
 use super::deadlines::Timer;
+use super::ending::Will;
 use super::message::{Content, Message, check_properties, put_forwarded};
-use super::session::{NEVER_EXPIRES, Will};
+use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, access};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName,
@@ -367,5 +368,16 @@ impl Broker {
             u8::from(connect.clean_start),
             terms.keep_alive,
         );
+    }
+}
+
+/// What the first bytes look like when they are no CONNECT: people mix up ports.
+pub(super) fn what_it_looks_like(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x16, 0x03, ..] => "this looks like TLS, but the listener speaks plain MQTT",
+        [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', ..] => {
+            "this looks like HTTP, but the listener speaks MQTT"
+        }
+        _ => "the first packet must be CONNECT",
     }
 }

@@ -7,6 +7,7 @@ use log::{info, warn};
 use super::connection::Phase;
 use super::deadlines::Timer;
 use super::deliver::{Leaving, Publication};
+use super::message::{Content, Message, Millis};
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, SessionId};
 use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
@@ -22,6 +23,31 @@ pub(super) enum End {
     Lost,
     /// We end it.
     Refused(Refusal),
+}
+
+/// A message to publish when the connection ends badly (3.1.2.5).
+#[derive(Debug)]
+pub struct Will {
+    pub message: Message,
+    pub retain: bool,
+    /// Message Expiry Interval in seconds: it begins when the will is published.
+    pub expiry_interval: Option<u32>,
+    /// Seconds.
+    pub delay_interval: u32,
+}
+
+impl Will {
+    /// The message as it is published at `now`: its expiry counts from there.
+    pub fn content(&self, now: Millis) -> Content<'_> {
+        let expires_at = self
+            .expiry_interval
+            .map(|seconds| now + u64::from(seconds) * 1_000);
+        Content {
+            expires_at,
+            message: None,
+            ..self.message.content()
+        }
+    }
 }
 
 impl Broker {

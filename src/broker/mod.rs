@@ -308,7 +308,7 @@ impl Broker {
         let awaits_connect = connection.phase == Phase::AwaitConnect;
         if awaits_connect && bytes[0] >> 4 != PacketType::Connect as u8 {
             // [MQTT-3.1.0-1]
-            let refusal = Refusal::protocol(not_a_connect(bytes));
+            let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
             warn!("Peer {} refused: {}.", connection.peer, refusal.why);
             self.refuse(id, refusal, now);
             return 0;
@@ -489,16 +489,5 @@ impl Broker {
         let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();
         assert_eq!(subscriptions, index);
         assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 2);
-    }
-}
-
-/// What the first bytes look like when they are no CONNECT: people mix up ports.
-fn not_a_connect(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [0x16, 0x03, ..] => "this looks like TLS, but the listener speaks plain MQTT",
-        [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', ..] => {
-            "this looks like HTTP, but the listener speaks MQTT"
-        }
-        _ => "the first packet must be CONNECT",
     }
 }

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::ConnectionId;
+use super::ending::Will;
 use super::limits::{Limits, QueueOverflow};
-use super::message::{Content, Message, Millis};
+use super::message::Message;
 use super::retained::Cursor;
 use super::subscriptions::{GroupId, SubscriptionKey};
 use crate::packet::{PacketId, QoS};
@@ -42,17 +43,6 @@ pub struct Session {
     pub replays: VecDeque<Replay>,
     /// In the broker's list of those who can go on.
     pub in_refill: bool,
-}
-
-/// A message to publish when the connection ends badly (3.1.2.5).
-#[derive(Debug)]
-pub struct Will {
-    pub message: Message,
-    pub retain: bool,
-    /// Message Expiry Interval in seconds: it begins when the will is published.
-    pub expiry_interval: Option<u32>,
-    /// Seconds.
-    pub delay_interval: u32,
 }
 
 /// A message on its way to one client.
@@ -488,20 +478,6 @@ impl Inflight {
         match &self.state {
             InflightState::Published(delivery) => Some(delivery),
             InflightState::Released => None,
-        }
-    }
-}
-
-impl Will {
-    /// The message as it is published at `now`: its expiry counts from there.
-    pub fn content(&self, now: Millis) -> Content<'_> {
-        let expires_at = self
-            .expiry_interval
-            .map(|seconds| now + u64::from(seconds) * 1_000);
-        Content {
-            expires_at,
-            message: None,
-            ..self.message.content()
         }
     }
 }
