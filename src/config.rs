@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use getopts::Fail;
+
 use crate::broker::limits::{ListenerOptions, Options, QueueOverflow};
 use crate::logging::{Destination, LogOptions, LogType, TimeFormat};
 use crate::net::{Host, ListenerAddress};
@@ -242,9 +244,7 @@ impl Default for Config {
 impl Config {
     /// Reads flags, without the name of the program.
     pub fn from_flags(flags: &[String]) -> Result<Command, String> {
-        let matches = parser()
-            .parse(join_values(flags))
-            .map_err(|fail| format!("{fail}"))?;
+        let matches = parser().parse(join_values(flags)).map_err(sentence)?;
         if matches.opt_present("help") {
             return Ok(Command::Help);
         }
@@ -373,6 +373,21 @@ impl Kind {
                 format!(" {hint}")
             }
         }
+    }
+}
+
+/// What is wrong with the flags as such.
+fn sentence(fail: Fail) -> String {
+    let dashed = |flag: String| match flag.len() {
+        1 => format!("-{flag}"),
+        _ => format!("--{flag}"),
+    };
+    match fail {
+        Fail::UnrecognizedOption(flag) => format!("{}: there is no such flag", dashed(flag)),
+        Fail::ArgumentMissing(flag) => format!("{}: needs a value", dashed(flag)),
+        Fail::UnexpectedArgument(flag) => format!("{}: takes no value", dashed(flag)),
+        Fail::OptionDuplicated(flag) => format!("{}: can be given once only", dashed(flag)),
+        Fail::OptionMissing(flag) => format!("{}: must be given", dashed(flag)),
     }
 }
 
