@@ -88,12 +88,13 @@ impl Broker {
         access::may_connect(listener, connect.user_name)?;
         self.check_will(connect)?;
         let keep_alive = self.keep_alive(connect)?;
-        let is_known = self.sessions.find(connect.client_id).is_some();
-        if self.connected >= self.options.limits.connections_max && !is_known {
+        let known = self.sessions.find(connect.client_id);
+        let replaces = known.is_some_and(|session| self.sessions[session].connection.is_some());
+        if self.connected >= self.options.limits.connections_max && !replaces {
             let why = "the server has as many clients as --max-connections allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        if self.sessions.len() >= self.options.limits.sessions_max && !is_known {
+        if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
             let why = "the server keeps as many sessions as --global-max-clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }

@@ -13,7 +13,7 @@ use slab::Slab;
 use super::hash::Seeded;
 use super::limits::Limits;
 use super::message::{Content, Millis};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
 use super::{ConnectionId, SessionId};
 use crate::packet::{
@@ -164,17 +164,13 @@ pub struct Connections {
     /// Those that have not sent their CONNECT.
     pub unconnected: usize,
     pub counters: Counters,
-    /// Buffers to lend.
-    spare: Vec<Vec<u8>>,
+    spare: SpareBuffers,
     /// Scratch for the properties that we add to a message.
     added: PropertyBlock,
 }
 
-/// What an alias, and a length field that grows with it, add to a packet at most.
-const ADDED_BYTES: usize = 5;
-/// Buffers kept for reuse, and the largest one that is kept.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES: usize = 64 << 10;
+/// What an alias, an expiry interval and longer length fields add to a packet at most.
+const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
     pub fn open(&mut self, listener: usize, peer: Box<str>, now: Instant) -> ConnectionId {
@@ -192,15 +188,22 @@ impl Connections {
             .map(|(key, connection)| (ConnectionId(key as u32), connection))
     }
 
-    /// Clients and peers that are not condemned.
+    /// Open connections, those of this turn's close list included.
     pub fn len(&self) -> usize {
         self.slab.len()
     }
 
     /// Appends a packet. It leaves at the end of the turn.
     pub fn send(&mut self, id: ConnectionId, packet: &Packet) {
-        let version = self[id].version;
-        packet.encode(version, self.tail(id));
+        let (version, bytes_max) = (self[id].version, self[id].packet_bytes_max);
+        let tail = self.tail(id);
+        let start = tail.len();
+        packet.encode(version, tail);
+        // [MQTT-3.1.2-25] too large for this client: discarded, as if it had been sent.
+        if tail.len() - start > bytes_max {
+            tail.truncate(start);
+            return;
+        }
         self.counters.packet_out(packet.packet_type());
     }
 
@@ -255,8 +258,9 @@ impl Connections {
             properties: content.properties,
             payload: content.payload,
         };
-        // A few bytes more must not be what makes a packet too large.
-        let spacious = publish.encoded_len(version) + ADDED_BYTES <= connection.packet_bytes_max;
+        // An alias must not be what makes a packet too large.
+        let added_max = ADDED_BYTES + 5 * sending.subscription_ids.len();
+        let spacious = publish.encoded_len(version) + added_max <= connection.packet_bytes_max;
         let alias = if spacious {
             connection.alias(topic)
         } else {
@@ -279,9 +283,7 @@ impl Connections {
             connection.set_alias(topic, number);
         }
         let outbound = &mut connection.outbound;
-        if outbound.owns_no_buffer() {
-            outbound.lend(self.spare.pop().unwrap_or_default());
-        }
+        outbound.borrow_from(&mut self.spare);
         match content.message {
             Some(message) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => {
                 publish.encode_head(version, outbound.next_packet());
@@ -300,12 +302,7 @@ impl Connections {
         self.counters.bytes_sent += count as u64;
         let outbound = &mut self.slab[id.index()].outbound;
         outbound.advance(count);
-        if let Some(mut buffer) = outbound.give_back() {
-            buffer.clear();
-            if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
-                self.spare.push(buffer);
-            }
-        }
+        outbound.give_back_to(&mut self.spare);
     }
 
     /// The turn is over: the lists of it are handed out, see [`super::Turn`].
@@ -322,9 +319,7 @@ impl Connections {
     fn tail(&mut self, id: ConnectionId) -> &mut Vec<u8> {
         self.mark_flush(id);
         let outbound = &mut self.slab[id.index()].outbound;
-        if outbound.owns_no_buffer() {
-            outbound.lend(self.spare.pop().unwrap_or_default());
-        }
+        outbound.borrow_from(&mut self.spare);
         outbound.next_packet()
     }
 

@@ -242,9 +242,13 @@ impl Broker {
         let Some(session_id) = connection.session() else {
             return;
         };
+        let has_room = self.has_room(id);
         let session = &mut self.sessions[session_id];
-        if session.has_more() && !session.in_refill && self.has_room(id) {
-            self.sessions[session_id].in_refill = true;
+        if !session.has_more() {
+            // All is taken: should messages be dropped again, it is another episode.
+            session.dropping &= !has_room;
+        } else if has_room && !session.in_refill {
+            session.in_refill = true;
             self.refill.push(session_id);
         }
     }

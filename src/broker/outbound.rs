@@ -12,6 +12,16 @@ use bytes::Bytes;
 /// Dead bytes at the front of the tail that are worth moving the rest.
 const COMPACT_BYTES: usize = 64 << 10;
 
+/// Buffers kept for reuse, and the largest one that is kept.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 64 << 10;
+
+/// Empty buffers that nobody owns.
+#[derive(Debug, Default)]
+pub struct SpareBuffers {
+    buffers: Vec<Vec<u8>>,
+}
+
 #[derive(Debug, Default)]
 pub struct Outbound {
     /// In front of the tail.
@@ -45,20 +55,23 @@ impl Outbound {
         &mut self.tail
     }
 
-    /// Lends a buffer to an empty tail.
-    pub fn lend(&mut self, buffer: Vec<u8>) {
-        assert!(self.tail.capacity() == 0, "the tail has a buffer already");
-        assert!(buffer.is_empty(), "a lent buffer holds somebody's bytes");
-        self.tail = buffer;
+    /// Makes sure that the tail has a buffer, if there is one to spare.
+    pub fn borrow_from(&mut self, spare: &mut SpareBuffers) {
+        if self.tail.capacity() == 0 {
+            self.tail = spare.buffers.pop().unwrap_or_default();
+        }
     }
 
-    pub fn owns_no_buffer(&self) -> bool {
-        self.tail.capacity() == 0
-    }
-
-    /// The tail's buffer, if all has been taken.
-    pub fn give_back(&mut self) -> Option<Vec<u8>> {
-        (self.is_empty() && self.tail.capacity() > 0).then(|| std::mem::take(&mut self.tail))
+    /// Gives the buffer back, if all has been taken.
+    pub fn give_back_to(&mut self, spare: &mut SpareBuffers) {
+        if !self.is_empty() {
+            return;
+        }
+        let buffer = std::mem::take(&mut self.tail);
+        let fits = (1..=SPARE_BYTES).contains(&buffer.capacity());
+        if fits && spare.buffers.len() < SPARE_BUFFERS {
+            spare.buffers.push(buffer);
+        }
     }
 
     /// Appends bytes without copying them.
@@ -142,7 +155,8 @@ mod tests {
                 outbound.advance(count);
             }
             assert_eq!(all, b"abcdefghijk", "{step} at a time");
-            assert!(outbound.give_back().is_some() && outbound.owns_no_buffer());
+            outbound.give_back_to(&mut SpareBuffers::default());
+            assert_eq!(outbound.tail.capacity(), 0, "an idle client owns no buffer");
         }
     }
 

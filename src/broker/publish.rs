@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use log::{debug, warn};
+use log::debug;
 
 use super::connection::Connection;
 use super::deliver::Publication;
@@ -143,7 +143,7 @@ impl Broker {
         if let Err(refusal) = outcome {
             let Connection { peer, .. } = &self.connections[id];
             let client_id = &self.sessions[session].client_id;
-            warn!(
+            debug!(
                 "Message from {client_id} [{peer}] to {} dropped: {}.",
                 publish.topic, refusal.why
             );

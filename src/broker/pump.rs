@@ -143,9 +143,10 @@ impl Broker {
             0 => &[][..],
             id => std::slice::from_ref(id),
         };
+        let bytes_max = Limits::REPLAY_BYTES.min(options.limits.outbound_bytes_max);
         let mut sent = 0;
         let progress = retained.replay(&mut replay.cursor, topics, |message| {
-            if sent == most || connections[connection].outbound.len() >= Limits::REPLAY_BYTES {
+            if sent == most || connections[connection].outbound.len() >= bytes_max {
                 return ControlFlow::Break(());
             }
             let content = message.content();
