@@ -28,6 +28,8 @@
 //!    `broker/pump.rs` finds room; `broker/connection.rs` encodes it into what that client is owed.
 //! 7. At the end of the turn `net/mod.rs` writes each socket once.
 
+#![forbid(unsafe_code)]
+
 pub mod broker;
 pub mod config;
 pub mod daemon;

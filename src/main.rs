@@ -1,5 +1,7 @@
 //! Flags → configuration → server. The only place that exits.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};

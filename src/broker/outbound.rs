@@ -44,14 +44,14 @@ impl Outbound {
         self.len() == 0
     }
 
-    /// Packets owed; those of which some were taken count until all are.
+    /// Packets owed; those that were taken count until all are.
     pub fn packets(&self) -> usize {
-        self.packets
+        if self.is_empty() { 0 } else { self.packets }
     }
 
     /// Where the next packet is appended.
     pub fn next_packet(&mut self) -> &mut Vec<u8> {
-        self.packets += 1;
+        self.packets = if self.is_empty() { 1 } else { self.packets + 1 };
         &mut self.tail
     }
 
@@ -116,7 +116,6 @@ impl Outbound {
             if self.taken == self.tail.len() {
                 self.tail.clear();
                 self.taken = 0;
-                self.packets = 0;
             } else if self.taken >= COMPACT_BYTES && self.taken >= self.tail.len() / 2 {
                 self.tail.drain(..self.taken);
                 self.taken = 0;
