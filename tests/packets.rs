@@ -1,7 +1,7 @@
 //! One table of packets: each row is decoded, cut short at every byte, and written again.
 //!
-//! A row is the packet's bytes in a notation of its own: hex digits; `[…]` for what stands behind its
-//! length as a Variable Byte Integer; `'…'` for text behind its length in two bytes.
+//! A row has the packet's bytes in a notation of its own: hex digits; `[…]` for what stands behind
+//! its length as a Variable Byte Integer; `'…'` for text behind its length in two bytes.
 
 mod common;
 
@@ -145,7 +145,9 @@ fn connect_is_read_and_written() {
         Row("user name", V311, "10 ['MQTT' 04 82 0000 'a' 'user']",
             Packet::Connect(Connect { user_name: Some("user"), ..v(V311, "a") })),
         Row("user name and password", V31, "10 ['MQIsdp' 03 c2 0000 'a' 'user' 'pass']",
-            Packet::Connect(Connect { user_name: Some("user"), password: Some(b"pass"), ..v(V31, "a") })),
+            Packet::Connect(Connect {
+                user_name: Some("user"), password: Some(b"pass"), ..v(V31, "a")
+            })),
         Row("binary password alone in 5.0", V5, "10 ['MQTT' 05 42 0000 [] 'a' 0002 00ff]",
             Packet::Connect(Connect { password: Some(b"\x00\xff"), ..v(V5, "a") })),
         Row("everything", V5,
@@ -195,7 +197,8 @@ fn connack_is_read_and_written() {
 fn publish_is_read_and_written() {
     let one = |id| publish_qos(QoS::AtLeastOnce, id, "a/b", "hi");
     let two = |id| publish_qos(QoS::ExactlyOnce, id, "a/b", "hi");
-    let all = "01 01 02 0000003c 23 0007 08 'r' 09 0002 00ff 26 'k' 'v' 26 'k' 'w' 0b 8001 0b 01 03 't'";
+    let all = "01 01 02 0000003c 23 0007 08 'r' 09 0002 00ff 26 'k' 'v' 26 'k' 'w' \
+               0b 8001 0b 01 03 't'";
     check(vec![
         Row("QoS 0 in 3.1", V31, "30 ['a/b' 6869]", Packet::Publish(publish("a/b", "hi"))),
         Row("QoS 0 in 3.1.1", V311, "30 ['a/b' 6869]", Packet::Publish(publish("a/b", "hi"))),
@@ -289,14 +292,21 @@ fn suback(reasons: &[R], notation: &str) -> SubAck<'static> {
 #[rustfmt::skip] // One row, one line.
 fn subscribe_and_its_kin_are_read_and_written() {
     let qos = SubscriptionOptions::new;
-    let three = [("a", qos(QoS::AtMostOnce)), ("b/+", qos(QoS::AtLeastOnce)), ("#", qos(QoS::ExactlyOnce))];
+    let three = [
+        ("a", qos(QoS::AtMostOnce)),
+        ("b/+", qos(QoS::AtLeastOnce)),
+        ("#", qos(QoS::ExactlyOnce)),
+    ];
     let options = SubscriptionOptions {
         no_local: true,
         retain_as_published: true,
         retain_handling: RetainHandling::DoNotSend,
         ..qos(QoS::ExactlyOnce)
     };
-    let if_new = SubscriptionOptions { retain_handling: RetainHandling::SendIfNew, ..qos(QoS::AtMostOnce) };
+    let if_new = SubscriptionOptions {
+        retain_handling: RetainHandling::SendIfNew,
+        ..qos(QoS::AtMostOnce)
+    };
     let subscribe_with = |notation: &str| Packet::Subscribe(Subscribe {
         packet_id: 1,
         properties: properties(notation),
@@ -322,7 +332,8 @@ fn subscribe_and_its_kin_are_read_and_written() {
             Packet::SubAck(suback(&refused, "1f 'why'"))),
         Row("UNSUBSCRIBE in 3.1", V31, "a2 [0001 'a' 'b/+']", unsubscribe(1, &["a", "b/+"])),
         Row("UNSUBSCRIBE in 3.1.1", V311, "a2 [0001 'a' 'b/+']", unsubscribe(1, &["a", "b/+"])),
-        Row("UNSUBSCRIBE in 5.0", V5, "a2 [0001 [26 'k' 'v'] 'a' 'b/+']", unsubscribe_with("26 'k' 'v'")),
+        Row("UNSUBSCRIBE in 5.0", V5, "a2 [0001 [26 'k' 'v'] 'a' 'b/+']",
+            unsubscribe_with("26 'k' 'v'")),
         Row("UNSUBACK in 3.1", V31, "b0 02 0001", Packet::UnsubAck(suback(&[], ""))),
         Row("UNSUBACK in 3.1.1", V311, "b0 02 0001", Packet::UnsubAck(suback(&[], ""))),
         Row("UNSUBACK in 5.0", V5, "b0 [0001 [1f 'why'] 00118f]",
@@ -339,7 +350,8 @@ fn subscribe_and_its_kin_are_read_and_written() {
 fn the_short_ones_are_read_and_written() {
     let disconnected = |reason, notation: &str|
         Packet::Disconnect(Disconnect { reason, properties: properties(notation) });
-    let auth = |reason, notation: &str| Packet::Auth(Auth { reason, properties: properties(notation) });
+    let auth = |reason, notation: &str|
+        Packet::Auth(Auth { reason, properties: properties(notation) });
     check(vec![
         Row("PINGREQ in 3.1", V31, "c0 00", Packet::PingReq),
         Row("PINGREQ in 3.1.1", V311, "c0 00", Packet::PingReq),
@@ -364,6 +376,7 @@ fn the_short_ones_are_read_and_written() {
 #[rustfmt::skip] // One row, one line.
 fn what_is_wrong_is_refused() {
     use ReasonCode::{MalformedPacket as Malformed, ProtocolError as Protocol};
+    const VERSION: R = R::UnsupportedProtocolVersion;
     for (name, version, notation, code) in [
         ("packet type 0", V5, "00 00", Malformed),
         ("length of five bytes", V311, "30 8080808001", Malformed),
@@ -403,34 +416,46 @@ fn what_is_wrong_is_refused() {
         ("CONNECT: another name", V311, "10 ['HTTP' 04 02 0000 'a']", Malformed),
         ("CONNECT: name in lower case", V5, "10 ['mqtt' 05 02 0000 [] 'a']", Malformed),
         // [MQTT-3.1.2-2]
-        ("CONNECT: level 1", V311, "10 ['MQTT' 01 02 0000 'a']", R::UnsupportedProtocolVersion),
-        ("CONNECT: level 3, new name", V311, "10 ['MQTT' 03 02 0000 'a']", R::UnsupportedProtocolVersion),
-        ("CONNECT: level 4, old name", V31, "10 ['MQIsdp' 04 02 0000 'a']", R::UnsupportedProtocolVersion),
-        ("CONNECT: level 6", V5, "10 ['MQTT' 06 02 0000 [] 'a']", R::UnsupportedProtocolVersion),
-        ("CONNECT: bridge in 5.0", V5, "10 ['MQTT' 85 02 0000 [] 'a']", R::UnsupportedProtocolVersion),
+        ("CONNECT: level 1", V311, "10 ['MQTT' 01 02 0000 'a']", VERSION),
+        ("CONNECT: level 3, new name", V311, "10 ['MQTT' 03 02 0000 'a']", VERSION),
+        ("CONNECT: level 4, old name", V31, "10 ['MQIsdp' 04 02 0000 'a']", VERSION),
+        ("CONNECT: level 6", V5, "10 ['MQTT' 06 02 0000 [] 'a']", VERSION),
+        ("CONNECT: bridge in 5.0", V5, "10 ['MQTT' 85 02 0000 [] 'a']", VERSION),
         ("CONNECT: reserved flag", V311, "10 ['MQTT' 04 03 0000 'a']", Malformed), // [MQTT-3.1.2-3]
-        ("CONNECT: will QoS without will", V311, "10 ['MQTT' 04 0a 0000 'a']", Malformed), // [MQTT-3.1.2-11]
-        ("CONNECT: will retain without will", V5, "10 ['MQTT' 05 22 0000 [] 'a']", Malformed), // [MQTT-3.1.2-13]
-        ("CONNECT: will QoS 3", V311, "10 ['MQTT' 04 1e 0000 'a' 'w' 'm']", Malformed), // [MQTT-3.1.2-12]
+        // [MQTT-3.1.2-11]
+        ("CONNECT: will QoS without will", V311, "10 ['MQTT' 04 0a 0000 'a']", Malformed),
+        // [MQTT-3.1.2-13]
+        ("CONNECT: will retain without will", V5, "10 ['MQTT' 05 22 0000 [] 'a']", Malformed),
+        // [MQTT-3.1.2-12]
+        ("CONNECT: will QoS 3", V311, "10 ['MQTT' 04 1e 0000 'a' 'w' 'm']", Malformed),
         // [v3 MQTT-3.1.2-22]
         ("CONNECT: password alone", V311, "10 ['MQTT' 04 42 0000 'a' 'p']", Malformed),
         ("CONNECT: password alone", V31, "10 ['MQIsdp' 03 42 0000 'a' 'p']", Malformed),
-        ("CONNECT: no client id field", V311, "10 ['MQTT' 04 02 0000]", Malformed), // [MQTT-3.1.3-3]
-        ("CONNECT: no will field", V311, "10 ['MQTT' 04 06 0000 'a' 'w']", Malformed), // [MQTT-3.1.2-9]
+        // [MQTT-3.1.3-3]
+        ("CONNECT: no client id field", V311, "10 ['MQTT' 04 02 0000]", Malformed),
+        // [MQTT-3.1.2-9]
+        ("CONNECT: no will field", V311, "10 ['MQTT' 04 06 0000 'a' 'w']", Malformed),
         ("CONNECT: no will properties", V5, "10 ['MQTT' 05 06 0000 [] 'a' 'w' 'm']", Malformed),
-        ("CONNECT: no user name field", V311, "10 ['MQTT' 04 82 0000 'a']", Malformed), // [MQTT-3.1.2-17]
-        ("CONNECT: no password field", V311, "10 ['MQTT' 04 c2 0000 'a' 'u']", Malformed), // [MQTT-3.1.2-19]
-        ("CONNECT: user name without flag", V311, "10 ['MQTT' 04 02 0000 'a' 'u']", Malformed), // [MQTT-3.1.2-16]
-        ("CONNECT: password without flag", V311, "10 ['MQTT' 04 82 0000 'a' 'u' 'p']", Malformed), // [MQTT-3.1.2-18]
-        ("CONNECT: bad UTF-8 in the user name", V311, "10 ['MQTT' 04 82 0000 'a' 0001 ff]", Malformed), // [MQTT-3.1.3-12]
-        ("CONNECT: bad UTF-8 in the will topic", V311, "10 ['MQTT' 04 06 0000 'a' 0001 ff 'm']", Malformed), // [MQTT-3.1.3-11]
+        // [MQTT-3.1.2-17]
+        ("CONNECT: no user name field", V311, "10 ['MQTT' 04 82 0000 'a']", Malformed),
+        // [MQTT-3.1.2-19]
+        ("CONNECT: no password field", V311, "10 ['MQTT' 04 c2 0000 'a' 'u']", Malformed),
+        // [MQTT-3.1.2-16]
+        ("CONNECT: user name without flag", V311, "10 ['MQTT' 04 02 0000 'a' 'u']", Malformed),
+        // [MQTT-3.1.2-18]
+        ("CONNECT: password without flag", V311, "10 ['MQTT' 04 82 0000 'a' 'u' 'p']", Malformed),
+        // [MQTT-3.1.3-12]
+        ("CONNECT: user name not UTF-8", V311, "10 ['MQTT' 04 82 0000 'a' 0001 ff]", Malformed),
+        // [MQTT-3.1.3-11]
+        ("CONNECT: will not UTF-8", V311, "10 ['MQTT' 04 06 0000 'a' 0001 ff 'm']", Malformed),
         ("CONNECT: no properties", V5, "10 ['MQTT' 05 02 0000]", Malformed),
-        ("CONNECT: will delay for the connection", V5, "10 ['MQTT' 05 02 0000 [18 00000001] 'a']", Malformed),
-        ("CONNECT: session expiry for the will", V5, "10 ['MQTT' 05 06 0000 [] 'a' [11 00000001] 'w' 'm']", Malformed),
+        ("CONNECT: will delay, no will", V5, "10 ['MQTT' 05 02 0000 [18 00000001] 'a']", Malformed),
+        ("CONNECT: will with a connection's property", V5,
+            "10 ['MQTT' 05 06 0000 [] 'a' [11 00000001] 'w' 'm']", Malformed),
         ("CONNECT: property cut short", V5, "10 ['MQTT' 05 02 0000 [11 0000] 'a']", Malformed),
         ("CONNECT: properties beyond the end", V5, "10 ['MQTT' 05 02 0000 7f 11 0000]", Malformed),
         ("CONNECT: receive maximum 0", V5, "10 ['MQTT' 05 02 0000 [21 0000] 'a']", Protocol),
-        ("CONNECT: maximum packet size 0", V5, "10 ['MQTT' 05 02 0000 [27 00000000] 'a']", Protocol),
+        ("CONNECT: packet size 0", V5, "10 ['MQTT' 05 02 0000 [27 00000000] 'a']", Protocol),
         ("CONNECT: problem information 2", V5, "10 ['MQTT' 05 02 0000 [17 02] 'a']", Protocol),
         ("CONNECT: response information 2", V5, "10 ['MQTT' 05 02 0000 [19 02] 'a']", Protocol),
         ("CONNECT: data without method", V5, "10 ['MQTT' 05 02 0000 [16 'd'] 'a']", Protocol),
@@ -450,8 +475,10 @@ fn what_is_wrong_is_refused() {
         ("PUBLISH: a CONNECT's property", V5, "30 ['a' [21 0001]]", Malformed),
         ("PUBLISH: subscription identifier 0", V5, "30 ['a' [0b 00]]", Protocol),
         ("PUBLISH: payload format 2", V5, "30 ['a' [01 02]]", Protocol),
-        ("PUBLISH: bad UTF-8 in the response topic", V5, "30 ['a' [08 0001 ff]]", Malformed), // [MQTT-3.3.2-13]
-        ("PUBLISH: bad UTF-8 in the content type", V5, "30 ['a' [03 0001 ff]]", Malformed), // [MQTT-3.3.2-19]
+        // [MQTT-3.3.2-13]
+        ("PUBLISH: bad UTF-8 in the response topic", V5, "30 ['a' [08 0001 ff]]", Malformed),
+        // [MQTT-3.3.2-19]
+        ("PUBLISH: bad UTF-8 in the content type", V5, "30 ['a' [03 0001 ff]]", Malformed),
 
         ("PUBACK: packet id 0", V311, "40 02 0000", Protocol),
         ("PUBACK: nothing", V311, "40 00", Malformed),
@@ -469,7 +496,8 @@ fn what_is_wrong_is_refused() {
         ("SUBSCRIBE: no options", V311, "82 [0001 'a']", Malformed),
         ("SUBSCRIBE: bad UTF-8", V311, "82 [0001 0001 ff 00]", Malformed), // [MQTT-3.8.3-1]
         ("SUBSCRIBE: reserved bits", V5, "82 [0001 [] 'a' 40]", Malformed), // [MQTT-3.8.3-5]
-        ("SUBSCRIBE: options of 5.0 in 3.1.1", V311, "82 [0001 'a' 04]", Malformed), // [v3 MQTT-3.8.3-4]
+        // [v3 MQTT-3.8.3-4]
+        ("SUBSCRIBE: options of 5.0 in 3.1.1", V311, "82 [0001 'a' 04]", Malformed),
         ("SUBSCRIBE: QoS 3", V5, "82 [0001 [] 'a' 03]", Protocol),
         ("SUBSCRIBE: retain handling 3", V5, "82 [0001 [] 'a' 30]", Protocol),
         ("SUBSCRIBE: identifier 0", V5, "82 [0001 [0b 00] 'a' 00]", Protocol),

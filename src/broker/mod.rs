@@ -265,12 +265,11 @@ impl Broker {
 
     /// The server stops: Wills are published, everybody is told, every connection ends.
     pub fn stop(&mut self, now: Instant) {
-        let ids: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
-        for id in &ids {
-            if let Some(session) = self.connections[*id].session() {
-                self.publish_will(session, now);
-            }
+        let sessions: Vec<_> = self.sessions.iter().map(|(id, _)| id).collect();
+        for session in sessions {
+            self.publish_will(session, now);
         }
+        let ids: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
         for id in ids {
             let refusal = Refusal::new(
                 ReasonCode::ServerShuttingDown,

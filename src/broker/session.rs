@@ -304,17 +304,17 @@ impl Session {
         overflow: QueueOverflow,
     ) -> Queued {
         let bytes = delivery.message.len();
+        // What fits no queue must not empty this one.
+        if bytes > limits.queued_bytes_max || limits.queued_messages_max == 0 {
+            return Queued::Dropped(1);
+        }
         let mut dropped = 0;
         while !self.queue_has_room(bytes, limits) {
-            match overflow {
-                QueueOverflow::DropOldest if !self.queue.is_empty() => {
-                    self.next_queued();
-                    dropped += 1;
-                }
-                QueueOverflow::DropOldest | QueueOverflow::DropNewest => {
-                    return Queued::Dropped(dropped + 1);
-                }
+            if overflow == QueueOverflow::DropNewest {
+                return Queued::Dropped(1);
             }
+            self.next_queued();
+            dropped += 1;
         }
         self.queue_bytes += bytes;
         self.queue.push_back(delivery);

@@ -184,7 +184,6 @@ impl World {
         loop {
             let mut turn = std::mem::take(&mut self.turn);
             self.broker.end_turn(&mut turn, self.now);
-            self.broker.check_invariants();
             // A socket that had no room takes more as soon as it has, as a real one would say.
             for index in 0..self.links.len() {
                 if self.links[index].open {
@@ -502,6 +501,30 @@ impl World {
         slices[..used].iter().map(|slice| slice.len()).sum()
     }
 
+    /// Publishes, and completes it: the acknowledgements are read.
+    pub fn publish_as(&mut self, client: Client, qos: QoS, topic: &str, payload: &str) {
+        let message = Publish {
+            qos,
+            packet_id: (qos > QoS::AtMostOnce).then_some(1),
+            ..publish(topic, payload)
+        };
+        self.send(client, &Packet::Publish(message));
+        if qos == QoS::ExactlyOnce {
+            self.send(client, &Packet::PubRel(ack(1)));
+        }
+        self.read_all(client);
+    }
+
+    /// The same bytes from many clients within one turn.
+    pub fn send_from_all(&mut self, clients: &[Client], bytes: &[u8]) {
+        for client in clients {
+            self.broker
+                .receive(self.links[client.0].id, bytes, self.now);
+        }
+        self.broker.check_invariants();
+        self.turn();
+    }
+
     /// The broker stops in an orderly way.
     pub fn stop(&mut self) {
         self.broker.stop(self.now);
@@ -539,6 +562,28 @@ pub fn numbers(properties: &[(PropertyId, u32)]) -> PropertyBlock {
     }
     block
 }
+
+pub fn reason_string<'a>(properties: Properties<'a>) -> &'a str {
+    let text = properties.text(PropertyId::ReasonString);
+    text.expect("there is a Reason String")
+}
+
+/// A PUBLISH with QoS 0 and properties.
+pub fn publish_with<'a>(topic: &'a str, payload: &'a str, block: &'a PropertyBlock) -> Packet<'a> {
+    Packet::Publish(Publish {
+        properties: block.as_properties(),
+        ..publish(topic, payload)
+    })
+}
+
+/// The Packet Identifiers of PUBLISH packets.
+pub fn packet_ids(received: &[Received]) -> Vec<PacketId> {
+    let id = |received: &Received| received.publish().packet_id;
+    received.iter().filter_map(id).collect()
+}
+
+/// PUBACK and its kin, as functions of what they say.
+pub type MakeAck = fn(Ack<'static>) -> Packet<'static>;
 
 pub fn puback(id: PacketId) -> Packet<'static> {
     Packet::PubAck(ack(id))
