@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use env_logger::{Builder, Target};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -64,7 +64,26 @@ const NAMES: [(&str, LogType); 9] = [
     ("none", LogType::None),
 ];
 
+const DEFAULT: [LogType; 4] = [
+    LogType::Error,
+    LogType::Warning,
+    LogType::Notice,
+    LogType::Information,
+];
+
 impl LogType {
+    fn of(level: Level, target: &str) -> LogType {
+        match (target, level) {
+            ("notice", _) => LogType::Notice,
+            ("subscribe", _) => LogType::Subscribe,
+            ("unsubscribe", _) => LogType::Unsubscribe,
+            (_, Level::Error) => LogType::Error,
+            (_, Level::Warn) => LogType::Warning,
+            (_, Level::Info) => LogType::Information,
+            (_, Level::Debug | Level::Trace) => LogType::Debug,
+        }
+    }
+
     pub fn parse(text: &str) -> Result<LogType, String> {
         let found = NAMES.iter().find(|(name, _)| *name == text);
         found.map(|(_, log_type)| *log_type).ok_or_else(|| {
@@ -93,16 +112,6 @@ impl Destination {
 /// Starts logging; fails where the file cannot be opened.
 pub fn start(options: &LogOptions) -> Result<(), String> {
     let mut builder = Builder::new();
-    let types = match options.types[..] {
-        [] => vec![
-            LogType::Error,
-            LogType::Warning,
-            LogType::Notice,
-            LogType::Information,
-        ],
-        _ => options.types.clone(),
-    };
-    filter(&mut builder, &types);
     builder.target(match &options.destination {
         Destination::Stderr => Target::Stderr,
         Destination::Stdout => Target::Stdout,
@@ -113,8 +122,13 @@ pub fn start(options: &LogOptions) -> Result<(), String> {
             Target::Pipe(Box::new(file))
         }
     });
+    let wanted = Wanted::of(&options.types);
+    builder.filter_level(wanted.level());
     let format = options.timestamp.then(|| options.time_format.clone());
     builder.format(move |line, record| {
+        if !wanted.has(LogType::of(record.level(), record.target())) {
+            return Ok(());
+        }
         if let Some(format) = &format {
             format.write(SystemTime::now(), line)?;
             line.write_all(b": ")?;
@@ -125,33 +139,37 @@ pub fn start(options: &LogOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// `none` and `all` count from where they stand: `-q` after others silences them, `-v` after `-q`
-/// does not.
-fn filter(builder: &mut Builder, types: &[LogType]) {
-    let has = |wanted| types.contains(&wanted) || types.contains(&LogType::All);
-    if types.contains(&LogType::None) && !types.contains(&LogType::All) {
-        builder.filter_level(LevelFilter::Off);
-        return;
+/// The types that are logged: each is asked for by itself, as in Mosquitto.
+struct Wanted(Vec<LogType>);
+
+impl Wanted {
+    fn of(types: &[LogType]) -> Wanted {
+        let every = || NAMES.map(|(_, log_type)| log_type).to_vec();
+        Wanted(match types {
+            [] => DEFAULT.to_vec(),
+            // -v is the last word, then -q.
+            _ if types.contains(&LogType::All) => every(),
+            _ if types.contains(&LogType::None) => Vec::new(),
+            _ => types.to_vec(),
+        })
     }
-    let level = [
-        (LogType::Debug, LevelFilter::Debug),
-        (LogType::Information, LevelFilter::Info),
-        (LogType::Warning, LevelFilter::Warn),
-        (LogType::Error, LevelFilter::Error),
-    ];
-    let level = level.iter().find(|(log_type, _)| has(*log_type));
-    builder.filter_level(level.map_or(LevelFilter::Off, |(_, level)| *level));
-    for (target, log_type) in [
-        ("notice", LogType::Notice),
-        ("subscribe", LogType::Subscribe),
-        ("unsubscribe", LogType::Unsubscribe),
-    ] {
-        let level = if has(log_type) {
-            LevelFilter::Info
-        } else {
-            LevelFilter::Off
+
+    fn has(&self, log_type: LogType) -> bool {
+        self.0.contains(&log_type)
+    }
+
+    /// What is below it need not even be put into words.
+    fn level(&self) -> LevelFilter {
+        let level = |log_type: &LogType| match log_type {
+            LogType::Error => LevelFilter::Error,
+            LogType::Warning => LevelFilter::Warn,
+            LogType::Notice | LogType::Information | LogType::Subscribe | LogType::Unsubscribe => {
+                LevelFilter::Info
+            }
+            LogType::Debug | LogType::All => LevelFilter::Debug,
+            LogType::None => LevelFilter::Off,
         };
-        builder.filter_module(target, level);
+        self.0.iter().map(level).max().unwrap_or(LevelFilter::Off)
     }
 }
 

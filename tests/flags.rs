@@ -1,0 +1,1048 @@
+//! Every flag has an effect that can be seen from outside: a story per flag, with the real program.
+
+mod common;
+#[path = "common/socket.rs"]
+mod socket;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use midge::packet::{
+    Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Version,
+};
+
+use common::{ack, connect, durable, expiry, numbers, publish, publish_qos, retained};
+use socket::{Client, Midge, encoded, free_port, run, signal, temporary, until};
+
+/// The flags that a test below is about, in the order of `--help`.
+const COVERED: &[&str] = &[
+    "port",
+    "listener",
+    "allow-anonymous",
+    "max-connections",
+    "global-max-clients",
+    "max-subscriptions",
+    "max-keepalive",
+    "max-packet-size",
+    "max-inflight-messages",
+    "max-inflight-bytes",
+    "max-queued-messages",
+    "max-queued-bytes",
+    "queue-overflow",
+    "queue-qos0-messages",
+    "max-outbound-bytes",
+    "receive-maximum",
+    "max-qos",
+    "retain-available",
+    "max-retained-messages",
+    "max-retained-bytes",
+    "max-topic-alias",
+    "max-topic-alias-broker",
+    "persistent-client-expiration",
+    "allow-zero-length-clientid",
+    "auto-id-prefix",
+    "upgrade-outgoing-qos",
+    "set-tcp-nodelay",
+    "sys-interval",
+    "connection-messages",
+    "log-dest",
+    "log-type",
+    "log-timestamp",
+    "log-timestamp-format",
+    "quiet",
+    "verbose",
+    "daemon",
+    "pid-file",
+    "test-config",
+];
+
+#[test]
+fn every_flag_has_a_test() {
+    let covered: BTreeSet<_> = COVERED.iter().copied().collect();
+    let flags: BTreeSet<_> = midge::config::names().collect();
+    assert_eq!(flags, covered, "a new flag wants a test here");
+    let help = run(&["--help"]).stdout;
+    let source = include_str!("flags.rs");
+    for name in COVERED {
+        assert!(
+            help.contains(&format!("--{name}")),
+            "--{name} is not in --help"
+        );
+        // In a list of flags that a test gives to the program.
+        let used = [format!("\"--{name}\""), format!("\"--{name}=")];
+        assert!(
+            used.iter().any(|used| source.contains(used)),
+            "--{name} is never given"
+        );
+    }
+}
+
+// ---- who gets in --------------------------------------------------------------------------------
+
+#[test]
+fn every_port_is_open_on_both_loopback_addresses() {
+    let (first, second) = (free_port(), free_port());
+    let broker = Midge::spawn(&["--port", &first.to_string(), "-p", &second.to_string()]);
+    let broker = broker.on_port(first).on_port(second);
+    for port in [first, second] {
+        let client = Client::open(port, Version::V5);
+        assert_eq!(client.stream.peer_addr().unwrap().port(), port);
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("::1 is served too");
+        }
+    }
+    broker.client("a").ping();
+}
+
+#[test]
+fn a_listener_refuses_clients_without_a_user_name() {
+    let port = free_port();
+    let broker = Midge::spawn(&["--listener", &format!("{port} 127.0.0.1")]).on_port(port);
+    broker.logs(&format!(
+        "Listening on 127.0.0.1:{port}: nobody can connect"
+    ));
+    for version in [Version::V31, Version::V311, Version::V5] {
+        let (mut client, connack) = broker.try_connect(connect(version, "a"));
+        assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+        client.expect_closed();
+    }
+}
+
+#[test]
+fn a_listener_without_an_address_is_open_to_all() {
+    let port = free_port();
+    let broker = Midge::spawn(&["--allow-anonymous", "--listener", &port.to_string()]);
+    let broker = broker.on_port(port);
+    broker.logs(&format!(":{port}: every client can connect"));
+    broker.client("a").ping();
+}
+
+#[test]
+fn allow_anonymous_lets_everybody_in_however_it_is_written() {
+    for flags in [
+        &["--allow-anonymous"][..],
+        &["--allow-anonymous=true"],
+        &["--allow-anonymous", "true"],
+    ] {
+        let port = free_port();
+        let listener = format!("{port} 127.0.0.1");
+        let broker = Midge::spawn(&[flags, &["--listener", &listener]].concat()).on_port(port);
+        broker.client("a").ping();
+    }
+    for flags in [
+        &["--allow-anonymous=false"][..],
+        &["--allow-anonymous", "false"],
+    ] {
+        let (_, connack) = Midge::start(flags).try_connect(connect(Version::V5, "a"));
+        assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+    }
+}
+
+#[test]
+fn max_connections_turns_the_next_client_away() {
+    let broker = Midge::start(&["--max-connections", "1"]);
+    let first = broker.client("first");
+    let (mut second, connack) = broker.try_connect(connect(Version::V5, "second"));
+    assert_eq!(connack.connack().reason, ReasonCode::QuotaExceeded);
+    second.expect_closed();
+    let (mut second, connack) = broker.try_connect(connect(Version::V311, "second"));
+    assert_eq!(connack.connack().reason, ReasonCode::ServerUnavailable);
+    second.expect_closed();
+    first.disconnect();
+    broker.client("second").ping();
+}
+
+#[test]
+fn global_max_clients_counts_those_that_are_away() {
+    let broker = Midge::start(&["--global-max-clients", "1"]);
+    let hour = expiry(3_600);
+    broker
+        .connect(durable(Version::V5, "first", &hour))
+        .disconnect();
+    let (_, connack) = broker.try_connect(connect(Version::V5, "second"));
+    assert_eq!(connack.connack().reason, ReasonCode::QuotaExceeded);
+    let (_, connack) = broker.try_connect(durable(Version::V5, "first", &hour));
+    assert!(
+        connack.connack().session_present,
+        "its own session is not one more"
+    );
+}
+
+#[test]
+fn max_keepalive_is_told_to_v5_clients_and_refuses_others() {
+    let broker = Midge::start(&["--max-keepalive", "60"]);
+    let with = |version, keep_alive| Connect {
+        keep_alive,
+        ..connect(version, "a")
+    };
+    for (keep_alive, told) in [(0, Some(60)), (61, Some(60)), (60, None), (1, None)] {
+        let (_, connack) = broker.try_connect(with(Version::V5, keep_alive));
+        let server_keep_alive = PropertyId::ServerKeepAlive;
+        assert_eq!(connack.connack().properties.number(server_keep_alive), told);
+    }
+    let (_, connack) = broker.try_connect(with(Version::V311, 61));
+    assert_eq!(
+        connack.connack().reason,
+        ReasonCode::ClientIdentifierNotValid
+    );
+    broker.connect(with(Version::V311, 60)).ping();
+}
+
+#[test]
+fn allow_zero_length_clientid_false_refuses_clients_without_an_id() {
+    let broker = Midge::start(&["--allow-zero-length-clientid", "false"]);
+    for version in [Version::V311, Version::V5] {
+        let (mut client, connack) = broker.try_connect(connect(version, ""));
+        assert_eq!(
+            connack.connack().reason,
+            ReasonCode::ClientIdentifierNotValid
+        );
+        client.expect_closed();
+    }
+    Midge::start(&["--allow-zero-length-clientid"])
+        .client("")
+        .ping();
+}
+
+#[test]
+fn auto_id_prefix_begins_the_ids_that_are_given() {
+    for (flags, prefix) in [(&["--auto-id-prefix", "box-"][..], "box-"), (&[], "auto-")] {
+        let (_, connack) = Midge::start(flags).try_connect(connect(Version::V5, ""));
+        let id = connack
+            .connack()
+            .properties
+            .text(PropertyId::AssignedClientIdentifier);
+        assert!(id.expect("it is told").starts_with(prefix), "{id:?}");
+    }
+}
+
+#[test]
+fn persistent_client_expiration_ends_the_session_of_a_client_that_is_away() {
+    let broker = Midge::start(&["--persistent-client-expiration", "1s"]);
+    let hour = expiry(3_600);
+    let (client, connack) = broker.try_connect(durable(Version::V5, "five", &hour));
+    let told = connack
+        .connack()
+        .properties
+        .number(PropertyId::SessionExpiryInterval);
+    assert_eq!(told, Some(1));
+    client.disconnect();
+    broker.logs("Expiring client five");
+    broker
+        .connect(durable(Version::V311, "three", &hour))
+        .disconnect();
+    broker.logs("Expiring client three");
+    let (_, connack) = broker.try_connect(durable(Version::V311, "three", &hour));
+    assert!(!connack.connack().session_present);
+}
+
+// ---- what a client may do -----------------------------------------------------------------------
+
+#[test]
+fn max_subscriptions_refuses_one_more() {
+    let broker = Midge::start(&["--max-subscriptions", "2"]);
+    let mut client = broker.client("a");
+    assert_eq!(
+        client.subscribe("one", QoS::AtMostOnce),
+        ReasonCode::Success
+    );
+    assert_eq!(
+        client.subscribe("two", QoS::AtMostOnce),
+        ReasonCode::Success
+    );
+    assert_eq!(
+        client.subscribe("three", QoS::AtMostOnce),
+        ReasonCode::QuotaExceeded
+    );
+    assert_eq!(
+        client.subscribe("two", QoS::AtLeastOnce),
+        ReasonCode::GrantedQoS1
+    );
+}
+
+#[test]
+fn max_packet_size_is_told_and_enforced() {
+    let broker = Midge::start(&["--max-packet-size", "100"]);
+    let (mut client, connack) = broker.try_connect(connect(Version::V5, "a"));
+    let told = connack
+        .connack()
+        .properties
+        .number(PropertyId::MaximumPacketSize);
+    assert_eq!(told, Some(100));
+    let payload = "x".repeat(100);
+    let sized = |size| {
+        let head = encoded(&Packet::Publish(publish("t", "")), Version::V5).len();
+        Packet::Publish(publish("t", &payload[..size - head]))
+    };
+    client.send(&sized(100));
+    client.ping();
+    client.send(&sized(101));
+    client.expect_disconnect(ReasonCode::PacketTooLarge);
+}
+
+#[test]
+fn receive_maximum_is_told_and_enforced() {
+    let broker = Midge::start(&["--receive-maximum", "1"]);
+    let (mut client, connack) = broker.try_connect(connect(Version::V5, "a"));
+    let told = connack
+        .connack()
+        .properties
+        .number(PropertyId::ReceiveMaximum);
+    assert_eq!(told, Some(1));
+    client.publish_packet(publish_qos(QoS::ExactlyOnce, 1, "t", "complete"));
+    client.send(&Packet::Publish(publish_qos(
+        QoS::ExactlyOnce,
+        2,
+        "t",
+        "begun",
+    )));
+    assert_eq!(client.read().ack().0, 2);
+    client.send(&Packet::Publish(publish_qos(
+        QoS::ExactlyOnce,
+        3,
+        "t",
+        "too much",
+    )));
+    client.expect_disconnect(ReasonCode::ReceiveMaximumExceeded);
+}
+
+#[test]
+fn max_qos_is_told_granted_and_enforced() {
+    let broker = Midge::start(&["--max-qos", "1"]);
+    let (mut client, connack) = broker.try_connect(connect(Version::V5, "a"));
+    assert_eq!(
+        connack.connack().properties.number(PropertyId::MaximumQoS),
+        Some(1)
+    );
+    assert_eq!(
+        client.subscribe("t", QoS::ExactlyOnce),
+        ReasonCode::GrantedQoS1
+    );
+    client.send(&Packet::Publish(publish_qos(QoS::ExactlyOnce, 1, "t", "")));
+    client.expect_disconnect(ReasonCode::QoSNotSupported);
+}
+
+#[test]
+fn retain_available_false_is_told_and_enforced() {
+    let broker = Midge::start(&["--retain-available", "false"]);
+    let (mut client, connack) = broker.try_connect(connect(Version::V5, "a"));
+    assert_eq!(
+        connack
+            .connack()
+            .properties
+            .number(PropertyId::RetainAvailable),
+        Some(0)
+    );
+    client.send(&Packet::Publish(retained("t", "x")));
+    client.expect_disconnect(ReasonCode::RetainNotSupported);
+}
+
+#[test]
+fn max_retained_messages_refuses_one_more_topic() {
+    let broker = Midge::start(&["--max-retained-messages", "1"]);
+    assert_eq!(
+        retain_two(&broker),
+        [ReasonCode::NoMatchingSubscribers, ReasonCode::QuotaExceeded]
+    );
+    assert_eq!(retained_payloads(&broker), "1");
+}
+
+#[test]
+fn max_retained_bytes_refuses_what_does_not_fit() {
+    let broker = Midge::start(&["--max-retained-bytes", "1500"]);
+    assert_eq!(
+        retain_two(&broker),
+        [ReasonCode::NoMatchingSubscribers, ReasonCode::QuotaExceeded]
+    );
+    assert_eq!(retained_payloads(&broker), "1");
+    let broker = Midge::start(&["--max-retained-bytes", "0"]);
+    assert_eq!(retain_two(&broker), [ReasonCode::NoMatchingSubscribers; 2]);
+    assert_eq!(retained_payloads(&broker), "12");
+}
+
+/// Two retained messages to two topics, of a thousand bytes each.
+fn retain_two(broker: &Midge) -> [ReasonCode; 2] {
+    let mut client = broker.client("publisher");
+    [("r/1", "1"), ("r/2", "2")].map(|(topic, digit)| {
+        let payload = digit.repeat(1_000);
+        let publish = publish_qos(QoS::AtLeastOnce, 1, topic, &payload);
+        client.publish_packet(Publish {
+            retain: true,
+            ..publish
+        })
+    })
+}
+
+fn retained_payloads(broker: &Midge) -> String {
+    let mut client = broker.client("subscriber");
+    client.subscribe("r/#", QoS::AtMostOnce);
+    first_letters(client.payloads())
+}
+
+#[test]
+fn max_topic_alias_is_told_and_enforced() {
+    for (flags, told) in [
+        (&["--max-topic-alias", "3"][..], Some(3)),
+        (&["--max-topic-alias", "0"], None),
+    ] {
+        let broker = Midge::start(flags);
+        let (mut client, connack) = broker.try_connect(connect(Version::V5, "a"));
+        let maximum = connack
+            .connack()
+            .properties
+            .number(PropertyId::TopicAliasMaximum);
+        assert_eq!(maximum, told);
+        let too_high = numbers(&[(PropertyId::TopicAlias, told.unwrap_or(0) + 1)]);
+        client.send(&Packet::Publish(Publish {
+            properties: too_high.as_properties(),
+            ..publish("t", "")
+        }));
+        client.expect_disconnect(ReasonCode::TopicAliasInvalid);
+    }
+}
+
+#[test]
+fn max_topic_alias_broker_limits_the_aliases_that_a_client_is_sent() {
+    for (flags, expected) in [
+        (
+            &["--max-topic-alias-broker", "1"][..],
+            ["one", "", "two", "two"],
+        ),
+        (
+            &["--max-topic-alias-broker", "0"],
+            ["one", "one", "two", "two"],
+        ),
+        (&[], ["one", "", "two", ""]),
+    ] {
+        let broker = Midge::start(flags);
+        let ten = numbers(&[(PropertyId::TopicAliasMaximum, 10)]);
+        let mut client = broker.connect(Connect {
+            properties: ten.as_properties(),
+            ..connect(Version::V5, "a")
+        });
+        client.subscribe("#", QoS::AtMostOnce);
+        let mut publisher = broker.client("publisher");
+        for topic in ["one", "one", "two", "two"] {
+            publisher.publish(topic, "");
+        }
+        let received = [(); 4].map(|()| client.read());
+        let topics = [0, 1, 2, 3].map(|index| received[index].publish().topic);
+        assert_eq!(topics, expected, "{flags:?}");
+    }
+}
+
+// ---- what a client gets -------------------------------------------------------------------------
+
+/// Four messages of a thousand of these; what comes of them is told by the first letters.
+const FOUR: [&str; 4] = ["1", "2", "3", "4"];
+
+fn first_letters(payloads: Vec<String>) -> String {
+    payloads.iter().map(|payload| &payload[..1]).collect()
+}
+
+/// Four messages, and the client acknowledges nothing.
+fn in_flight(flags: &[&str]) -> String {
+    let broker = Midge::start(flags);
+    let mut client = broker.client("a");
+    client.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = broker.client("publisher");
+    for payload in FOUR.map(|digit| digit.repeat(1_000)) {
+        publisher.publish_qos1("t", &payload);
+    }
+    first_letters(client.payloads())
+}
+
+#[test]
+fn max_inflight_messages_are_sent_without_acknowledgement() {
+    assert_eq!(in_flight(&["--max-inflight-messages", "2"]), "12");
+    assert_eq!(in_flight(&["--max-inflight-messages", "0"]).len(), 4);
+}
+
+#[test]
+fn max_inflight_bytes_are_sent_without_acknowledgement() {
+    assert_eq!(in_flight(&["--max-inflight-bytes", "3500"]), "123");
+    assert_eq!(in_flight(&["--max-inflight-bytes", "0"]).len(), 4);
+}
+
+/// Four messages for a client that is away: those it finds when it comes back.
+fn queued(flags: &[&str], qos: QoS) -> String {
+    let broker = Midge::start(flags);
+    let hour = expiry(3_600);
+    let mut client = broker.connect(durable(Version::V5, "a", &hour));
+    client.subscribe("t", QoS::ExactlyOnce);
+    client.disconnect();
+    let mut publisher = broker.client("publisher");
+    for payload in FOUR.map(|digit| digit.repeat(1_000)) {
+        publisher.publish_packet(match qos {
+            QoS::AtMostOnce => publish("t", &payload),
+            _ => publish_qos(qos, 1, "t", &payload),
+        });
+    }
+    first_letters(broker.connect(durable(Version::V5, "a", &hour)).payloads())
+}
+
+#[test]
+fn max_queued_messages_wait_for_a_client() {
+    let flags = ["--max-queued-messages", "2"];
+    assert_eq!(queued(&flags, QoS::AtLeastOnce), "12");
+    assert_eq!(
+        queued(&["--max-queued-messages", "0"], QoS::AtLeastOnce).len(),
+        4
+    );
+}
+
+#[test]
+fn max_queued_bytes_wait_for_a_client() {
+    let flags = ["--max-queued-bytes", "3500"];
+    assert_eq!(queued(&flags, QoS::AtLeastOnce), "123");
+    assert_eq!(
+        queued(&["--max-queued-bytes", "0"], QoS::AtLeastOnce).len(),
+        4
+    );
+}
+
+#[test]
+fn queue_overflow_says_which_message_goes() {
+    for (overflow, kept) in [("drop-newest", "12"), ("drop-oldest", "34")] {
+        let flags = ["--max-queued-messages", "2", "--queue-overflow", overflow];
+        assert_eq!(queued(&flags, QoS::AtLeastOnce), kept);
+    }
+}
+
+#[test]
+fn queue_qos0_messages_wait_too() {
+    assert_eq!(queued(&["--queue-qos0-messages"], QoS::AtMostOnce).len(), 4);
+    assert_eq!(
+        queued(&["--queue-qos0-messages", "false"], QoS::AtMostOnce).len(),
+        0
+    );
+}
+
+#[test]
+fn max_outbound_bytes_drops_what_a_client_is_not_quick_enough_for() {
+    for (flags, all) in [(&["--max-outbound-bytes", "1024"][..], false), (&[], true)] {
+        let broker = Midge::start(flags);
+        let mut client = broker.client("a");
+        client.subscribe("t", QoS::AtMostOnce);
+        let mut publisher = broker.client("publisher");
+        // One write: it comes in a few turns, and within a turn nobody can take anything.
+        let payload = "x".repeat(500);
+        let one = encoded(&Packet::Publish(publish("t", &payload)), Version::V5);
+        publisher.send_bytes(&one.repeat(80));
+        publisher.ping();
+        let received = client.payloads().len();
+        publisher.subscribe("$SYS/broker/publish/messages/dropped", QoS::AtMostOnce);
+        let dropped = publisher.payloads().concat();
+        assert_eq!(dropped, (80 - received).to_string());
+        assert_eq!(received == 80, all, "{received} of 80 were received");
+    }
+}
+
+#[test]
+fn upgrade_outgoing_qos_delivers_with_the_qos_of_the_subscription() {
+    for (flags, qos) in [
+        (&["--upgrade-outgoing-qos", "true"][..], QoS::AtLeastOnce),
+        (&["--upgrade-outgoing-qos", "false"], QoS::AtMostOnce),
+    ] {
+        let broker = Midge::start(flags);
+        let mut client = broker.client("a");
+        client.subscribe("t", QoS::AtLeastOnce);
+        broker.client("publisher").publish("t", "");
+        assert_eq!(client.read().publish().qos, qos);
+    }
+}
+
+/// Nothing outside shows the option itself, but it shows in time: a broker with Nagle's delay keeps
+/// the second small packet back until the first is acknowledged, and a client that speaks itself
+/// acknowledges late (40 ms on Linux).
+#[test]
+fn set_tcp_nodelay_false_waits_for_acknowledgements() {
+    assert!(pace(&["--set-tcp-nodelay", "true"]) < Duration::from_millis(20));
+    assert!(pace(&["--set-tcp-nodelay", "false"]) > Duration::from_millis(30));
+}
+
+/// How long a message takes to a client that has just been answered: the middle of several.
+fn pace(flags: &[&str]) -> Duration {
+    let broker = Midge::start(flags);
+    let mut client = broker.client("a");
+    client.subscribe("t", QoS::AtMostOnce);
+    let mut publisher = broker.client("publisher");
+    let mut times = [(); 15].map(|()| {
+        client.ping();
+        let start = Instant::now();
+        publisher.send(&Packet::Publish(publish("t", "")));
+        client.read();
+        start.elapsed()
+    });
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn sys_interval_brings_the_figures_up_to_date_or_never() {
+    let broker = Midge::start(&["--sys-interval", "1"]);
+    let mut client = broker.client("a");
+    client.subscribe("$SYS/broker/uptime", QoS::AtMostOnce);
+    let figures = [(); 3].map(|()| client.read());
+    assert!(figures[0].publish().retain, "there is one at once");
+    assert!(!figures[2].publish().retain, "and others as time goes by");
+    let broker = Midge::start(&["--sys-interval", "0"]);
+    let mut client = broker.client("a");
+    client.subscribe("$SYS/#", QoS::AtMostOnce);
+    assert!(client.payloads().is_empty());
+}
+
+// ---- the log ------------------------------------------------------------------------------------
+
+/// What a broker writes to standard error in a short life: a client comes, subscribes, unsubscribes,
+/// acknowledges what it never got and leaves; another is refused.
+fn log_of(flags: &[&str]) -> String {
+    let broker = Midge::start(flags);
+    live(&broker);
+    let exit = broker.stop();
+    assert_eq!((exit.status, exit.stdout.as_str()), (Some(0), ""));
+    exit.stderr
+}
+
+fn live(broker: &Midge) {
+    let mut client = broker.client("somebody");
+    client.subscribe("a/filter", QoS::AtMostOnce);
+    client.send(&common::unsubscribe(1, &["a/filter"]));
+    client.read();
+    client.send(&Packet::PubAck(ack(1)));
+    client.disconnect();
+    let (_, connack) = broker.try_connect(connect(Version::V31, ""));
+    assert_eq!(
+        connack.connack().reason,
+        ReasonCode::ClientIdentifierNotValid
+    );
+}
+
+const STARTING: &str = "midge version";
+const CONNECTED: &str = "New client connected";
+const REFUSED: &str = "refused";
+const SUBSCRIBED: &str = "somebody 0 a/filter";
+const UNSUBSCRIBED: &str = "somebody a/filter";
+const PUZZLED: &str = "PUBACK from somebody";
+
+fn assert_log(log: &str, there: &[&str], not_there: &[&str]) {
+    for part in there {
+        assert!(log.contains(part), "{part:?} is missing in\n{log}");
+    }
+    for part in not_there {
+        assert!(!log.contains(part), "{part:?} is in\n{log}");
+    }
+}
+
+#[test]
+fn connection_messages_false_says_nothing_of_who_comes_and_goes() {
+    let left = "somebody [127.0.0.1:";
+    let log = log_of(&["--connection-messages", "false"]);
+    assert_log(&log, &[STARTING, REFUSED], &[CONNECTED, left]);
+    let log = log_of(&["--connection-messages"]);
+    assert_log(&log, &[STARTING, REFUSED, CONNECTED, left], &[]);
+}
+
+#[test]
+fn log_dest_is_where_the_log_goes() {
+    assert_log(&log_of(&["--log-dest", "stderr"]), &[STARTING], &[]);
+    assert_eq!(log_of(&["--log-dest", "none"]), "");
+    let exit = Midge::start(&["--log-dest", "stdout"]).stop();
+    assert_log(&exit.stdout, &[STARTING], &[]);
+    assert_eq!(exit.stderr, "");
+    let path = temporary("log");
+    let flag = format!("file {}", path.display());
+    for lives in 1..=2 {
+        assert_eq!(log_of(&["--log-dest", &flag]), "");
+        let log = fs::read_to_string(&path).expect("it was written");
+        assert_eq!(log.matches(STARTING).count(), lives, "the old log is kept");
+    }
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn log_type_is_what_is_logged() {
+    let everything = [
+        STARTING,
+        CONNECTED,
+        REFUSED,
+        SUBSCRIBED,
+        UNSUBSCRIBED,
+        PUZZLED,
+    ];
+    for (flags, there) in [
+        (&[][..], &[STARTING, CONNECTED, REFUSED][..]),
+        (&["--log-type", "notice"], &[STARTING, CONNECTED]),
+        (&["--log-type", "warning"], &[REFUSED]),
+        (&["--log-type", "subscribe"], &[SUBSCRIBED]),
+        (&["--log-type", "unsubscribe"], &[UNSUBSCRIBED]),
+        (
+            &["--log-type", "subscribe", "--log-type", "notice"],
+            &[STARTING, CONNECTED, SUBSCRIBED],
+        ),
+        (&["--log-type", "debug"], &[PUZZLED]),
+        (&["--log-type", "error"], &[]),
+        (&["--log-type", "none"], &[]),
+        (&["--log-type", "all"], &everything),
+        (&["--quiet"], &[]),
+        (&["-q"], &[]),
+        (&["--verbose"], &everything),
+        (&["-v"], &everything),
+    ] {
+        let not_there = everything.map(|part| if there.contains(&part) { "\0" } else { part });
+        println!("{flags:?}");
+        assert_log(&log_of(flags), there, &not_there);
+    }
+}
+
+#[test]
+fn log_type_information_tells_of_expired_sessions() {
+    let broker = Midge::start(&[
+        "--log-type",
+        "information",
+        "--persistent-client-expiration=1s",
+    ]);
+    broker
+        .connect(durable(Version::V311, "a", &PropertyBlock::new()))
+        .disconnect();
+    broker.logs("Expiring client a");
+    assert_log(&broker.stop().stderr, &[], &[STARTING, CONNECTED]);
+}
+
+#[test]
+fn quiet_logs_nothing_at_all() {
+    assert_eq!(log_of(&["--quiet"]), "");
+}
+
+#[test]
+fn log_timestamp_false_leaves_the_time_out() {
+    let log = log_of(&["--log-timestamp", "false"]);
+    assert!(log.starts_with(STARTING), "{log}");
+    let log = log_of(&["--log-timestamp", "true"]);
+    let time = log.split(": ").next().unwrap();
+    assert_eq!(
+        (time.len(), &time[10..11], &time[19..]),
+        (20, "T", "Z"),
+        "{log}"
+    );
+}
+
+#[test]
+fn log_timestamp_format_is_how_the_time_is_written() {
+    let before = seconds_now();
+    let log = log_of(&["--log-timestamp-format", "at %s %%"]);
+    for line in log.lines() {
+        let (time, _) = line
+            .strip_prefix("at ")
+            .unwrap()
+            .split_once(" %: ")
+            .unwrap();
+        let time = time.parse().unwrap();
+        assert!((before..=seconds_now()).contains(&time), "{line}");
+    }
+}
+
+fn seconds_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+// ---- the process --------------------------------------------------------------------------------
+
+/// A process that is not our child.
+struct Background(u32);
+
+impl Background {
+    fn is_gone(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0));
+        // Whoever adopted it may be slow to collect it.
+        status.map_or(true, |status| status.contains("State:\tZ"))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if !self.is_gone() {
+            let _ = Command::new("kill")
+                .args(["-KILL", &self.0.to_string()])
+                .status();
+        }
+    }
+}
+
+fn pid_in(path: &Path) -> u32 {
+    let text = fs::read_to_string(path).expect("there is a pid file");
+    text.trim().parse().expect("there is a number in it")
+}
+
+#[test]
+fn daemon_returns_when_the_port_is_open_and_goes_on_in_the_background() {
+    for flag in ["--daemon", "-d"] {
+        let (port, pid_file, log) = (free_port(), temporary("pid"), temporary("log"));
+        let exit = run(&[
+            flag,
+            "-p",
+            &port.to_string(),
+            "--pid-file",
+            pid_file.to_str().unwrap(),
+            "--log-dest",
+            &format!("file {}", log.display()),
+        ]);
+        let outcome = (exit.status, exit.stdout.as_str(), exit.stderr.as_str());
+        assert_eq!(outcome, (Some(0), "", ""));
+        let broker = Background(pid_in(&pid_file));
+        let mut client = Client::open(port, Version::V5);
+        client.send(&Packet::Connect(connect(Version::V5, "a")));
+        assert_eq!(client.read().connack().reason, ReasonCode::Success);
+        signal(broker.0, "TERM");
+        client.expect_disconnect(ReasonCode::ServerShuttingDown);
+        until("the end of the daemon", || broker.is_gone().then_some(()));
+        assert!(!pid_file.exists(), "the pid file is removed");
+        assert_log(
+            &fs::read_to_string(&log).unwrap(),
+            &[STARTING, CONNECTED],
+            &[],
+        );
+        fs::remove_file(log).unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_so_before_it_goes_to_the_background() {
+    let broker = Midge::start(&[]);
+    let port = broker.port.to_string();
+    let exit = run(&["-d", "-p", &port]);
+    assert_eq!((exit.status, exit.stdout.as_str()), (Some(1), ""));
+    assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
+    assert_log(
+        &exit.stderr,
+        &["--port", &port, "another program"],
+        &["panic"],
+    );
+    let exit = run(&["-d", "--max-qos", "3"]);
+    assert_eq!((exit.status, exit.stderr.lines().count()), (Some(2), 1));
+}
+
+#[test]
+fn pid_file_holds_the_process_id_while_it_runs() {
+    let path = temporary("pid");
+    let broker = Midge::start(&["--pid-file", path.to_str().unwrap()]);
+    broker.client("a").ping();
+    assert_eq!(pid_in(&path), broker.pid());
+    assert_eq!(broker.stop().status, Some(0));
+    assert!(!path.exists(), "it is removed");
+}
+
+#[test]
+fn test_config_says_who_could_connect_and_opens_nothing() {
+    let broker = Midge::start(&[]);
+    let port = broker.port.to_string();
+    let exit = run(&["--test-config", "-p", &port]);
+    assert_eq!((exit.status, exit.stderr.as_str()), (Some(0), ""));
+    assert_log(
+        &exit.stdout,
+        &[&port, "every client of this machine can connect"],
+        &[],
+    );
+    let exit = run(&["--test-config", "--listener", &port]);
+    assert_log(&exit.stdout, &[&port, "nobody can connect"], &[]);
+    assert_eq!(run(&["--test-config", "--max-qos", "3"]).status, Some(2));
+}
+
+#[test]
+fn version_and_help_are_said_and_that_is_all() {
+    let exit = run(&["--version"]);
+    let expected = concat!("midge ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((exit.status, exit.stdout.as_str()), (Some(0), expected));
+    let (short, long) = (run(&["-h"]), run(&["--help"]));
+    assert_eq!((short.status, short.stderr.as_str()), (Some(0), ""));
+    assert_eq!(short.stdout, long.stdout);
+    assert_log(
+        &short.stdout,
+        &["Usage: midge", "-p, --port PORT", "-h, --help"],
+        &[],
+    );
+}
+
+// ---- what cannot be done ------------------------------------------------------------------------
+
+/// One sentence on standard error, with all of that in it, and nothing else anywhere.
+fn assert_refused(flags: &[&str], status: i32, parts: &[&str]) {
+    let exit = run(flags);
+    let stderr = &exit.stderr;
+    assert_eq!(
+        (exit.status, exit.stdout.as_str()),
+        (Some(status), ""),
+        "{flags:?}: {stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{flags:?}: {stderr}");
+    assert!(stderr.starts_with("midge: "), "{flags:?}: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{flags:?}: no {part:?} in {stderr}");
+    }
+}
+
+#[test]
+fn flags_that_cannot_be_read_are_refused_with_what_would_be() {
+    let names = "error, warning, notice, information, subscribe, unsubscribe, debug, all, none";
+    let long = "x".repeat(51);
+    for (flags, parts) in [
+        (&["--nonsense"][..], &["nonsense"][..]),
+        (&["--nonsense=1"], &["nonsense"]),
+        (&["-x"], &["-x", "no such flag"]),
+        (&["free"], &["\"free\"", "no flag"]),
+        (&["--max-qos"], &["max-qos"]),
+        (&["--listener"], &["listener"]),
+        (&["--max-qos", "1", "--max-qos", "2"], &["max-qos"]),
+        (&["--quiet=yes"], &["quiet"]),
+        (&["--max-qos", "3"], &["--max-qos 3", "from 0 to 2"]),
+        (&["--max-qos=-1"], &["--max-qos -1", "from 0 to 2"]),
+        (&["--max-qos", "high"], &["--max-qos high", "whole number"]),
+        (&["--max-qos", "1.5"], &["--max-qos 1.5", "whole number"]),
+        (&["--max-qos="], &["--max-qos", "whole number"]),
+        (&["--port", "65536"], &["--port 65536", "from 1 to 65535"]),
+        (&["-p", "0"], &["--port 0", "from 1 to 65535"]),
+        (
+            &["--max-packet-size", "268435461"],
+            &["268435461", "to 268435460"],
+        ),
+        (
+            &["--max-connections=99999999999999999999"],
+            &["--max-connections 9", "from -1 to"],
+        ),
+        (
+            &["--retain-available", "maybe"],
+            &["--retain-available maybe", "true or false"],
+        ),
+        (
+            &["--retain-available=2"],
+            &["--retain-available 2", "true or false"],
+        ),
+        (
+            &["--listener", "nowhere"],
+            &["--listener nowhere", "a port from 1 to 65535"],
+        ),
+        (
+            &["--listener", ""],
+            &["--listener", "a port from 1 to 65535"],
+        ),
+        (
+            &["--listener", "1883 here there"],
+            &["--listener 1883 here there", "more than"],
+        ),
+        (
+            &["--queue-overflow", "drop"],
+            &["--queue-overflow drop", "drop-newest or drop-oldest"],
+        ),
+        (
+            &["--persistent-client-expiration", "14"],
+            &["expiration 14:", "s, h, d, w, m, y"],
+        ),
+        (
+            &["--persistent-client-expiration", "d"],
+            &["expiration d:", "such as 14d"],
+        ),
+        (
+            &["--persistent-client-expiration", "0s"],
+            &["expiration 0s:", "must not be 0"],
+        ),
+        (
+            &["--persistent-client-expiration", "5€"],
+            &["expiration 5€:", "such as 14d"],
+        ),
+        (
+            &["--auto-id-prefix", &long],
+            &["--auto-id-prefix x", "50 characters"],
+        ),
+        (
+            &["--log-dest", "printer"],
+            &["--log-dest printer", "stderr, stdout, none"],
+        ),
+        (
+            &["--log-dest", "file "],
+            &["--log-dest file", "\"file PATH\""],
+        ),
+        (&["--log-type", "fatal"], &["--log-type fatal", names]),
+        (
+            &["--log-timestamp-format", "%Q"],
+            &["--log-timestamp-format %Q", "cannot write %Q"],
+        ),
+    ] {
+        assert_refused(flags, 2, parts);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_flag_that_asked_for_it() {
+    let broker = Midge::start(&[]);
+    let port = broker.port.to_string();
+    let parts = ["--port", &port, "another program listens there"];
+    assert_refused(&["--quiet", "-p", &port], 1, &parts);
+    let listener = format!("{port} 127.0.0.1");
+    let parts = [&format!("--listener \"{listener}\""), "another program"];
+    assert_refused(&["--quiet", "--listener", &listener], 1, &parts);
+    let log = run(&["-p", &port]).stderr;
+    assert!(
+        log.lines().last().unwrap().starts_with("midge: --port"),
+        "{log}"
+    );
+}
+
+#[test]
+fn an_address_that_this_machine_does_not_have_is_named() {
+    let listener = format!("{} 192.0.2.1", free_port());
+    let parts = ["192.0.2.1", "this machine has no such address"];
+    assert_refused(&["--quiet", "--listener", &listener], 1, &parts);
+}
+
+#[test]
+fn a_port_that_is_only_for_root_is_named() {
+    if TcpListener::bind((Ipv4Addr::LOCALHOST, 81)).is_ok() {
+        println!("not tested: this user may open every port");
+        return;
+    }
+    assert_refused(&["--quiet", "-p", "81"], 1, &["--port 81", "1024 to 65535"]);
+}
+
+#[test]
+fn files_that_cannot_be_written_are_named() {
+    let port = free_port().to_string();
+    let path = "/no-such-directory/midge";
+    let flags = ["--quiet", "-p", &port, "--pid-file", path];
+    assert_refused(&flags, 1, &["--pid-file", path, "No such file"]);
+    let log = format!("file {path}");
+    let parts = ["--log-dest", path, "No such file"];
+    assert_refused(&["-p", &port, "--log-dest", &log], 1, &parts);
+}
+
+// ---- signals ------------------------------------------------------------------------------------
+
+#[test]
+fn sigterm_and_sigint_tell_the_clients_and_end_well() {
+    for signal in ["TERM", "INT"] {
+        let broker = Midge::start(&[]);
+        let mut old = broker.connect(connect(Version::V311, "old"));
+        let mut new = broker.client("new");
+        broker.signal(signal);
+        new.expect_disconnect(ReasonCode::ServerShuttingDown);
+        old.expect_closed();
+        let exit = broker.exit();
+        assert_eq!(exit.status, Some(0), "{signal}: {}", exit.stderr);
+        assert_log(&exit.stderr, &["midge is stopping."], &["panic"]);
+    }
+}
+
+#[test]
+fn sighup_is_only_noted() {
+    let broker = Midge::start(&[]);
+    let mut client = broker.client("a");
+    for _ in 0..2 {
+        broker.signal("HUP");
+        broker.logs("SIGHUP");
+        client.ping();
+    }
+}
