@@ -1,8 +1,8 @@
 //! Settings: one table of them, read from flags into plain data.
 //!
 //! A row says all about a setting: its name (Mosquitto's option with `-` for `_`), its short flag,
-//! what values it takes, its default, what it does, and where it goes. The parser and `--help` follow
-//! from it.
+//! what values it takes, its default, what it does, and where it goes. The parser and `--help`
+//! follow from it.
 
 use std::time::Duration;
 
@@ -198,13 +198,13 @@ const SETTINGS: &[Setting] = &[
         help: "where the log goes",
         set: |c, v| { c.log.destination = Destination::parse(&v.text())?; Ok(()) } },
     Setting { name: "log-type", short: NONE, kind: Texts("TYPE"), default: "error, warning, notice, information",
-        help: "what is logged (repeatable): error, warning, notice, information, subscribe, unsubscribe, debug, all, none",
+        help: "what is logged (repeatable); also subscribe, unsubscribe, debug, all, none",
         set: |c, v| { c.log.types.push(LogType::parse(&v.text())?); Ok(()) } },
     Setting { name: "log-timestamp", short: NONE, kind: Bool, default: "true",
         help: "begin each line with the time",
         set: |c, v| { c.log.timestamp = v.bool(); Ok(()) } },
     Setting { name: "log-timestamp-format", short: NONE, kind: Text("FORMAT"), default: "%Y-%m-%dT%H:%M:%SZ",
-        help: "the time (UTC) as strftime writes it: %Y %m %d %H %M %S %y %j %b %a %e %F %T %s %z %Z %%",
+        help: "the time, in UTC, as strftime writes it",
         set: |c, v| { c.log.time_format = TimeFormat::parse(&v.text())?; Ok(()) } },
     Setting { name: "quiet", short: "q", kind: Flag, default: NONE,
         help: "log nothing",
@@ -301,7 +301,7 @@ impl Config {
         match (allowed, self.allow_anonymous, self.has_listener()) {
             (true, Some(_), _) => format!("{who} can connect (--allow-anonymous true)"),
             (true, None, _) => format!(
-                "{who} can connect (no --listener is given; --listener 1883 opens it to the network)"
+                "{who} can connect (without --listener; --listener 1883 opens it to the network)"
             ),
             (false, Some(_), _) => {
                 "nobody can connect (--allow-anonymous false, and no users)".into()

@@ -8,11 +8,11 @@
 //! | [`config`] | one table of settings, read into plain data | the options others declare |
 //! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
-//! | [`broker`] | the state machine: sessions, subscriptions, delivery | `packet`; no socket, clock or file |
+//! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
 //! | [`packet`] | bytes ⇄ packets, stateless | the specification |
 //!
-//! `broker` and `packet` are pure: bytes and `now` go in, bytes and the next deadline come out. So a
-//! broker and any number of clients run inside a unit test, with a clock that moves when told.
+//! `broker` and `packet` are pure: bytes and `now` go in, bytes and the next deadline come out. So
+//! a broker and any number of clients run inside a unit test, with a clock that moves when told.
 //!
 //! # The way of one PUBLISH
 //!

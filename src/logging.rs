@@ -1,7 +1,7 @@
 //! The log: what is written, where, and how its time looks.
 //!
-//! Mosquitto's types of log lines become levels and targets of the `log` crate: errors, warnings and
-//! debugging are levels; notices, subscriptions and unsubscriptions have targets of their own.
+//! Mosquitto's types of log lines become levels and targets of the `log` crate: errors, warnings
+//! and debugging are levels; notices, subscriptions and unsubscriptions have targets of their own.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};

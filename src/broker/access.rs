@@ -1,7 +1,8 @@
 //! Who may do what.
 //!
-//! Asked once for each CONNECT, PUBLISH and SUBSCRIBE. Without password and ACL files there is little
-//! to know: whether a listener takes clients without a user name, and which topics are the server's.
+//! Asked once for each CONNECT, PUBLISH and SUBSCRIBE. Without password and ACL files there is
+//! little to know: whether a listener takes clients without a user name, and which topics are the
+//! server's.
 
 use super::limits::ListenerOptions;
 use crate::packet::{ReasonCode, Refusal, TopicName};
@@ -9,8 +10,8 @@ use crate::packet::{ReasonCode, Refusal, TopicName};
 /// Bridges tell here whether they are connected; nothing else under `$SYS` is a client's to write.
 const BRIDGE_STATE: (&str, &str) = ("$SYS/broker/connection/", "/state");
 
-/// Whether a client may connect. `user_name` is what it calls itself; no password can be checked yet,
-/// so a name opens no door that is closed without one.
+/// Whether a client may connect. `user_name` is what it calls itself; no password can be checked
+/// yet, so a name opens no door that is closed without one.
 pub fn may_connect(listener: &ListenerOptions, user_name: Option<&str>) -> Result<(), Refusal> {
     if listener.allow_anonymous {
         return Ok(());

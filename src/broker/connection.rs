@@ -1,8 +1,10 @@
-//! Network Connections, as the broker sees them: who speaks, in which version, what is owed to them.
+//! Network Connections, as the broker sees them: who speaks, in which version, what is owed to
+//! them.
 //!
 //! A connection knows bytes and limits; what it means is in its `Session`. Invariant: a connection
 //! with new bytes is in `flush`, a condemned one in `close`; slots are freed only by
-//! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean another.
+//! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean
+//! another.
 
 use std::collections::HashMap;
 use std::ops::{Index, IndexMut};

@@ -81,8 +81,8 @@ pub(super) enum Leaving {
 }
 
 impl Broker {
-    /// Retains and routes; returns how many sessions and groups it matched. A message that cannot be
-    /// retained is refused as a whole.
+    /// Retains and routes; returns how many sessions and groups it matched. A message that cannot
+    /// be retained is refused as a whole.
     pub(super) fn publish(
         &mut self,
         publication: &Publication,
@@ -211,10 +211,7 @@ impl Broker {
             // [MQTT-4.8.2-3]
             qos: self.outgoing_qos(qos, member.qos),
             retain: retain && member.retain_as_published,
-            subscription_ids: match &member.subscription_id {
-                0 => &[],
-                id => std::slice::from_ref(id),
-            },
+            subscription_ids: subscription_ids(&member.subscription_id),
             group: Some(group),
         };
         self.deliver(member.session, way, outgoing, now);
@@ -361,8 +358,8 @@ impl Broker {
         }
     }
 
-    /// The client is gone: messages of shared subscriptions that it has not acknowledged go to others
-    /// of the group, if there are any to take them.
+    /// The client is gone: messages of shared subscriptions that it has not acknowledged go to
+    /// others of the group, if there are any to take them.
     pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
         let subscriptions = &self.subscriptions;
         let sessions = &self.sessions;
@@ -417,5 +414,13 @@ pub(super) fn delivery(message: Message, way: Way) -> Delivery {
         qos,
         retain,
         origin: matters.then(|| Box::new(origin)),
+    }
+}
+
+/// Subscription Identifiers of one subscription; 0 stands for none.
+pub(super) fn subscription_ids(id: &u32) -> &[u32] {
+    match id {
+        0 => &[],
+        id => std::slice::from_ref(id),
     }
 }

@@ -1,7 +1,7 @@
 //! What the broker may be told, and what everything that can grow is limited to.
 //!
-//! Plain data with defaults; `config.rs` fills it from flags. A limit that no flag sets is a constant
-//! here, so that all of them can be read in one place.
+//! Plain data with defaults; `config.rs` fills it from flags. A limit that no flag sets is a
+//! constant here, so that all of them can be read in one place.
 
 use std::time::Duration;
 
@@ -137,8 +137,8 @@ impl Limits {
     pub const CONNECT_PACKET_BYTES_MAX: usize = 100_000;
     /// Peers that have not sent their CONNECT; more are turned away at once.
     pub const UNCONNECTED_MAX: usize = 1_000;
-    /// A replay of retained messages adds to a client's bytes up to this many, then waits for them to
-    /// be taken.
+    /// A replay of retained messages adds to a client's bytes up to this many, then waits for them
+    /// to be taken.
     pub const REPLAY_BYTES: usize = 64 << 10;
     /// Retained topics looked at for one session before the others have their turn.
     pub const REPLAY_TOPICS: usize = 1_000;
@@ -149,8 +149,8 @@ impl Limits {
     /// Those that one session may use when it asks for a new one.
     pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;
 
-    /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get it
-    /// beyond the soft one, and it is disconnected.
+    /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get
+    /// it beyond the soft one, and it is disconnected.
     pub fn outbound_bytes_hard(&self) -> usize {
         self.outbound_bytes_max
             .saturating_mul(2)

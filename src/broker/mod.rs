@@ -1,9 +1,10 @@
 //! The broker as a state machine: bytes and `now` in, bytes and the next deadline out.
 //!
 //! It knows no socket, clock, file or source of chance; whoever drives it brings them (`net` for
-//! sockets, tests for a virtual world). A turn: any number of [`Broker::open`], [`Broker::receive`],
-//! [`Broker::sent`] and [`Broker::lost`], then [`Broker::handle_timeout`] and [`Broker::end_turn`],
-//! which names the connections to write to and those to close. Nothing is closed or freed before.
+//! sockets, tests for a virtual world). A turn: any number of [`Broker::open`],
+//! [`Broker::receive`], [`Broker::sent`] and [`Broker::lost`], then [`Broker::handle_timeout`] and
+//! [`Broker::end_turn`], which names the connections to write to and those to close. Nothing is
+//! closed or freed before.
 //!
 //! This file has the verbs and the way from bytes to packets. What packets do is in `connect.rs`,
 //! `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in `deliver.rs` and
@@ -304,12 +305,12 @@ impl Broker {
         }
     }
 
-    /// Handles the packet that `bytes` start with and returns its length; 0 where it is not whole or
-    /// not acceptable.
+    /// Handles the packet that `bytes` start with and returns its length; 0 where it is not whole
+    /// or not acceptable.
     fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) -> usize {
         let connection = &self.connections[id];
         let awaits_connect = connection.phase == Phase::AwaitConnect;
-        if awaits_connect && bytes[0] >> 4 != PacketType::Connect as u8 {
+        if awaits_connect && bytes[0] != (PacketType::Connect as u8) << 4 {
             // [MQTT-3.1.0-1]
             let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
             warn!("Peer {} refused: {}.", connection.peer, refusal.why);

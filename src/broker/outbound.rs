@@ -1,8 +1,9 @@
 //! Bytes owed to a socket.
 //!
-//! Small packets are copied one behind the other into a tail; a large payload is shared, not copied,
-//! and stands as a chunk of its own between two tails. Invariant: `len` is what has been appended
-//! and not yet taken. Empty, it owns no memory: the tail's buffer goes back to a common pool.
+//! Small packets are copied one behind the other into a tail; a large payload is shared, not
+//! copied, and stands as a chunk of its own between two tails. Invariant: `len` is what has been
+//! appended and not yet taken. Empty, it owns no memory: the tail's buffer goes back to a common
+//! pool.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -1,5 +1,5 @@
-//! What waits for a client, and goes on when it can take more: messages to be sent again, its queue,
-//! and the retained messages for its new subscriptions.
+//! What waits for a client, and goes on when it can take more: messages to be sent again, its
+//! queue, and the retained messages for its new subscriptions.
 //!
 //! It is set going by whatever makes room: an acknowledgement, a socket that took bytes, a new
 //! connection or subscription.
@@ -7,13 +7,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::connection::{Sending, Sent};
+use super::connection::{Connections, Sending, Sent};
 use super::deadlines::Timer;
-use super::deliver::{Way, delivery};
+use super::deliver::{Way, delivery, subscription_ids};
 use super::limits::Limits;
 use super::message::Millis;
 use super::retained::Progress;
-use super::session::{Delivery, InflightState};
+use super::session::{Delivery, InflightState, Replay, Session};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 
@@ -94,24 +94,14 @@ impl Broker {
             self.connections.counters.dropped += 1;
             return true;
         }
-        let packet_id = (qos > QoS::AtMostOnce).then(|| session.next_packet_id());
-        let sending = sending(&delivery, false, packet_id);
-        match self
-            .connections
-            .publish(connection, &delivery.message.content(), sending, now)
-        {
-            Sent::TooLarge => self.note_dropped(id, 1),
-            Sent::Yes => {
-                if let Some(packet_id) = packet_id {
-                    session.sent(packet_id, delivery);
-                }
-            }
+        if send_first(&mut self.connections, connection, session, delivery, now) == Sent::TooLarge {
+            self.note_dropped(id, 1);
         }
         true
     }
 
-    /// Sends some of the messages that are retained for a new subscription. `topics` is how many
-    /// may still be looked at; when they are used up, the next turn goes on.
+    /// Goes on with the first replay of a session. `topics` is how many may still be looked at;
+    /// when they are used up, the next turn goes on.
     fn replay(
         &mut self,
         id: SessionId,
@@ -119,71 +109,15 @@ impl Broker {
         topics: &mut usize,
         now: Instant,
     ) -> bool {
-        let now = self.millis(now);
-        let Broker {
-            sessions,
-            connections,
-            retained,
-            options,
-            ..
-        } = self;
-        let session = &mut sessions[id];
+        let session = &mut self.sessions[id];
         if session.in_refill {
             return false;
         }
         let Some(mut replay) = session.replays.pop_front() else {
             return false;
         };
-        let most = if session.first_queued().is_some() {
-            1
-        } else {
-            usize::MAX
-        };
-        let subscription_ids = match &replay.subscription_id {
-            0 => &[][..],
-            id => std::slice::from_ref(id),
-        };
-        let bytes_max = Limits::REPLAY_BYTES.min(options.limits.outbound_bytes_max);
-        let mut sent = 0;
-        let progress = retained.replay(&mut replay.cursor, topics, |message| {
-            if sent == most || connections[connection].outbound.len() >= bytes_max {
-                return ControlFlow::Break(());
-            }
-            let content = message.content();
-            if content.is_expired(now) {
-                return ControlFlow::Continue(());
-            }
-            let qos = match options.upgrade_outgoing_qos {
-                true => replay.qos,
-                false => message.qos().min(replay.qos),
-            };
-            let receive_maximum = connections[connection].receive_maximum;
-            let waits = qos > QoS::AtMostOnce;
-            if waits && !session.window_is_open(message.len(), receive_maximum, &options.limits) {
-                return ControlFlow::Break(());
-            }
-            let packet_id = waits.then(|| session.next_packet_id());
-            // [v3 MQTT-3.3.1-8] RETAIN says that it comes of a new subscription.
-            let way = Way {
-                qos,
-                retain: true,
-                subscription_ids,
-                group: None,
-            };
-            let sending = Sending {
-                qos,
-                retain: true,
-                dup: false,
-                packet_id,
-                subscription_ids,
-            };
-            let written = connections.publish(connection, &content, sending, now) == Sent::Yes;
-            if let Some(packet_id) = packet_id.filter(|_| written) {
-                session.sent(packet_id, delivery(message.clone(), way));
-            }
-            sent += 1;
-            ControlFlow::Continue(())
-        });
+        let (progress, sent) = self.send_retained(&mut replay, id, connection, topics, now);
+        let session = &mut self.sessions[id];
         match progress {
             Progress::Done => {}
             Progress::Blocked => session.replays.push_front(replay),
@@ -196,7 +130,63 @@ impl Broker {
         progress == Progress::Done || sent > 0
     }
 
-    /// Expired messages are not sent; once a minute at most, those that nobody asked for are removed.
+    /// Sends messages that are retained for a new subscription, while the client can take them;
+    /// returns why it stopped, and how many were sent.
+    fn send_retained(
+        &mut self,
+        replay: &mut Replay,
+        id: SessionId,
+        connection: ConnectionId,
+        topics: &mut usize,
+        now: Instant,
+    ) -> (Progress, usize) {
+        let now = self.millis(now);
+        let (session, connections) = (&mut self.sessions[id], &mut self.connections);
+        let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
+        let receive_maximum = connections[connection].receive_maximum;
+        let bytes_max = Limits::REPLAY_BYTES.min(limits.outbound_bytes_max);
+        // While others wait in the queue, they and the retained ones go by turns.
+        let most = session.first_queued().map_or(usize::MAX, |_| 1);
+        let mut sent = 0;
+        let progress = self.retained.replay(&mut replay.cursor, topics, |message| {
+            if sent == most || connections[connection].outbound.len() >= bytes_max {
+                return ControlFlow::Break(());
+            }
+            if message.content().is_expired(now) {
+                return ControlFlow::Continue(());
+            }
+            let qos = if upgrade {
+                replay.qos
+            } else {
+                message.qos().min(replay.qos)
+            };
+            let open = session.window_is_open(message.len(), receive_maximum, limits);
+            if qos > QoS::AtMostOnce && !open {
+                return ControlFlow::Break(());
+            }
+            // [v3 MQTT-3.3.1-8] RETAIN says that it comes of a new subscription.
+            let (retain, subscription_ids) = (true, subscription_ids(&replay.subscription_id));
+            let way = Way {
+                qos,
+                retain,
+                subscription_ids,
+                group: None,
+            };
+            send_first(
+                connections,
+                connection,
+                session,
+                delivery(message.clone(), way),
+                now,
+            );
+            sent += 1;
+            ControlFlow::Continue(())
+        });
+        (progress, sent)
+    }
+
+    /// Expired messages are not sent; once a minute at most, those that nobody asked for are
+    /// removed.
     pub(super) fn sweep_by(&mut self, at: Millis) {
         let minutes = at.div_ceil(60_000).max(1);
         let due = self.started + Duration::from_millis(minutes.saturating_mul(60_000));
@@ -213,6 +203,23 @@ impl Broker {
             self.sweep_by(next.max(now + 1));
         }
     }
+}
+
+/// Sends a message for the first time; with QoS 1 and 2 it takes a place in the window.
+fn send_first(
+    connections: &mut Connections,
+    connection: ConnectionId,
+    session: &mut Session,
+    delivery: Delivery,
+    now: Millis,
+) -> Sent {
+    let packet_id = (delivery.qos > QoS::AtMostOnce).then(|| session.next_packet_id());
+    let sending = sending(&delivery, false, packet_id);
+    let sent = connections.publish(connection, &delivery.message.content(), sending, now);
+    if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
+        session.sent(packet_id, delivery);
+    }
+    sent
 }
 
 fn sending(delivery: &Delivery, dup: bool, packet_id: Option<PacketId>) -> Sending<'_> {

@@ -130,7 +130,8 @@ impl Retained {
     }
 
     /// Shows `visit` the messages that the cursor has not come to, until it breaks or `topics` of
-    /// them, which is counted down, have been looked at. What `visit` breaks at will be shown again.
+    /// them, which is counted down, have been looked at. What `visit` breaks at will be shown
+    /// again.
     pub fn replay(
         &self,
         cursor: &mut Cursor,

@@ -392,8 +392,8 @@ impl Session {
 
     // ---- connections ------------------------------------------------------------------------
 
-    /// The client is connected (again): what is in flight is to be sent again, each PUBREL first, as
-    /// no window holds it back [MQTT-3.3.4-10].
+    /// The client is connected (again): what is in flight is to be sent again, each PUBREL first,
+    /// as no window holds it back [MQTT-3.3.4-10].
     pub fn connected(&mut self, connection: ConnectionId) {
         assert!(self.connection.is_none(), "a session with two connections");
         self.connection = Some(connection);
@@ -418,8 +418,8 @@ impl Session {
     }
 
     /// Takes out the messages of shared subscriptions that another member of the group may still
-    /// get: those that wait, and QoS 1 without PUBACK. A QoS 2 message that was sent stays with this
-    /// client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+    /// get: those that wait, and QoS 1 without PUBACK. A QoS 2 message that was sent stays with
+    /// this client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
     pub fn take_shared(&mut self, wanted: impl Fn(GroupId) -> bool) -> Vec<Delivery> {
         let shared = |delivery: &Delivery| delivery.group().is_some_and(&wanted);
         let mut taken = Vec::new();

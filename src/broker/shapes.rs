@@ -1,7 +1,8 @@
 //! The wildcard index: which patterns of wildcards there are among all filters.
 //!
-//! See `subscriptions.rs` for what it is good for and what it costs. A shape takes a few dozen bytes
-//! however many filters have it; there are as many of them as people think up, not as devices.
+//! See `subscriptions.rs` for what it is good for and what it costs. A shape takes a few dozen
+//! bytes however many filters have it; there are as many of them as people think up, not as
+//! devices.
 
 use super::hash::Seeded;
 use crate::packet::TopicFilter;

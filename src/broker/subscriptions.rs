@@ -1,16 +1,17 @@
 //! Who wants which topics: a flat hash of filters, and an index of the wildcards among them.
 //!
-//! Every filter, with wildcards or without, stands in one hash table under the hash of its text. The
-//! wildcard index does not hold filters but *shapes*: which levels are `+`, how many there are, and
-//! whether a `#` follows. `dev/+/temp` and `car/+/speed` have the same one. To route a topic, it is
-//! looked up as it stands, and once for each shape, with the shape's levels in place of its own; the
-//! hash of that follows from the hashes of the topic's levels, so nothing is built or copied.
+//! Every filter, with wildcards or without, stands in one hash table under the hash of its text.
+//! The wildcard index does not hold filters but *shapes*: which levels are `+`, how many there are,
+//! and whether a `#` follows. `dev/+/temp` and `car/+/speed` have the same one. To route a topic,
+//! it is looked up as it stands, and once for each shape, with the shape's levels in place of its
+//! own; the hash of that follows from the hashes of the topic's levels, so nothing is built or
+//! copied.
 //!
 //! So a publish costs `1 + S` lookups, where S is the number of shapes that fit its number of
 //! levels: a handful in practice, whatever the number of filters, and never more than
-//! `Limits::WILDCARD_SHAPES_MAX`, of which one session can take `WILDCARD_SHAPES_PER_SESSION`. A trie
-//! would share work between filters with a common start, but takes a node per level and chases them
-//! through memory.
+//! `Limits::WILDCARD_SHAPES_MAX`, of which one session can take `WILDCARD_SHAPES_PER_SESSION`. A
+//! trie would share work between filters with a common start, but takes a node per level and chases
+//! them through memory.
 
 use std::collections::HashMap;
 
@@ -342,8 +343,8 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Distinct shapes among the subscriptions of one session. Only a shape that is new to the whole
-    /// broker makes us count them.
+    /// Distinct shapes among the subscriptions of one session. Only a shape that is new to the
+    /// whole broker makes us count them.
     fn shapes_of(&self, held: &[SubscriptionKey]) -> usize {
         let filter = |key: &SubscriptionKey| match key {
             SubscriptionKey::Plain(filter) => *filter,

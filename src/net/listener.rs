@@ -1,8 +1,8 @@
 //! Listening sockets, and what to do when there are no descriptors left.
 //!
 //! A descriptor is kept in reserve. When accepting fails for want of one, it is given up for long
-//! enough to accept and close the connection that waits: its peer is told at once instead of hanging,
-//! and the loop does not spin on a listener that is always ready.
+//! enough to accept and close the connection that waits: its peer is told at once instead of
+//! hanging, and the loop does not spin on a listener that is always ready.
 
 use std::fs::File;
 use std::io;
@@ -179,9 +179,14 @@ impl Listener {
             self.reserve = reserve();
             return Accepted::NoMore;
         }
-        let turned_away = self.socket.accept();
-        drop(turned_away);
+        // Want of a descriptor is found out before whether anybody waits: perhaps nobody does.
+        let nobody =
+            matches!(self.socket.accept(), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
         self.reserve = reserve();
+        if nobody {
+            self.has_more = false;
+            return Accepted::NoMore;
+        }
         Accepted::TurnedAway
     }
 }

@@ -105,8 +105,8 @@ impl Socket {
         Written::Lost
     }
 
-    /// Says good-bye. Bytes left unread would make the kernel reset the connection, and the peer lose
-    /// the last packet that tells it why.
+    /// Says good-bye. Bytes left unread would make the kernel reset the connection, and the peer
+    /// lose the last packet that tells it why.
     pub fn close(&mut self, buffer: &mut [u8]) {
         if self.lost {
             return;

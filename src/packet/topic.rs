@@ -1,12 +1,12 @@
 //! Topic Names and Topic Filters, section 4.7, and Shared Subscriptions, 4.8.2.
 //!
-//! Each is checked once, where it enters, and trusted from then on: a `TopicName` has no wildcard, a
-//! `TopicFilter` has them only where they may stand. Nothing is normalized [MQTT-4.7.3-4].
+//! Each is checked once, where it enters, and trusted from then on: a `TopicName` has no wildcard,
+//! a `TopicFilter` has them only where they may stand. Nothing is normalized [MQTT-4.7.3-4].
 
 use super::{ReasonCode, Refusal};
 
-/// Levels a Topic Name or Topic Filter may have; the specification names no limit, and real ones have
-/// fewer than ten. One bit per level fits a `u128`.
+/// Levels a Topic Name or Topic Filter may have; the specification names no limit, and real ones
+/// have fewer than ten. One bit per level fits a `u128`.
 pub const TOPIC_LEVELS_MAX: usize = 128;
 
 /// The Topic Name of a PUBLISH or a Will.
