@@ -213,7 +213,7 @@ const SETTINGS: &[Setting] = &[
         help: "log everything",
         set: |c, _| { c.log.types.push(LogType::All); Ok(()) } },
     Setting { name: "daemon", short: "d", kind: Flag, default: NONE,
-        help: "go to the background once the ports are open",
+        help: "go to the background once the ports are open; its log needs a file",
         set: |c, _| { c.daemon = true; Ok(()) } },
     Setting { name: "pid-file", short: NONE, kind: Text("PATH"), default: NONE,
         help: "write the process id there while running",

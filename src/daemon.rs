@@ -1,8 +1,8 @@
 //! `-d`: to the background, once it is certain that midge runs.
 //!
-//! The program starts itself again, detached, and waits: whatever keeps the second one from serving
-//! is said by the first, in its exit status too. The second one reports on its standard output,
-//! which is a pipe: lines are errors for people, [`READY`] says that the ports are open.
+//! The program starts itself again, detached, and waits: whatever keeps the second one from
+//! serving is said by the first, in its exit status too. The second one reports on its standard
+//! output, which is a pipe: lines are errors for people, [`READY`] says that the ports are open.
 
 use std::env;
 use std::io::{self, BufRead, BufReader};

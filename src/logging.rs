@@ -188,6 +188,11 @@ const DAYS: &str = "ThuFriSatSunMonTueWed";
 
 impl TimeFormat {
     pub fn parse(text: &str) -> Result<TimeFormat, String> {
+        if text.is_empty() {
+            return Err(
+                "must not be empty (--log-timestamp false leaves the time out)".to_string(),
+            );
+        }
         let format = TimeFormat(text.to_string());
         format
             .write(UNIX_EPOCH, &mut io::sink())

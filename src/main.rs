@@ -12,7 +12,7 @@ use log::info;
 use midge::broker::Broker;
 use midge::config::{self, Command, Config};
 use midge::net::Server;
-use midge::{daemon, logging};
+use midge::{daemon, logging, logging::Destination};
 
 /// Exit status for flags that cannot be read, and for what goes wrong later.
 const USAGE: u8 = 2;
@@ -62,6 +62,10 @@ fn check(config: &Config) {
 }
 
 fn serve(mut config: Config) -> Result<(), String> {
+    if daemon::is_background() && config.log.destination == Destination::Stdout {
+        // There it speaks to the one who started it, see `daemon`.
+        config.log.destination = Destination::None;
+    }
     logging::start(&config.log)?;
     info!(target: "notice", "midge version {} starting.", env!("CARGO_PKG_VERSION"));
     config.broker.seed = RandomState::new().hash_one(process::id());

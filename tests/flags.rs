@@ -598,8 +598,8 @@ fn sys_interval_brings_the_figures_up_to_date_or_never() {
 
 // ---- the log ------------------------------------------------------------------------------------
 
-/// What a broker writes to standard error in a short life: a client comes, subscribes, unsubscribes,
-/// acknowledges what it never got and leaves; another is refused.
+/// What a broker writes to standard error in a short life: a client comes, subscribes,
+/// unsubscribes, acknowledges what it never got and leaves; another is refused.
 fn log_of(flags: &[&str]) -> String {
     let broker = Midge::start(flags);
     live(&broker);

@@ -248,8 +248,11 @@ fn without_descriptors_new_connections_are_closed_and_the_others_served() {
     thread::sleep(Duration::from_millis(500)); // The time in which nothing must happen.
     let used = broker.cpu_ticks() - before;
     assert!(used <= 2, "{used} hundredths of a second to do nothing");
-    inside.drain(..5).for_each(Client::disconnect);
-    broker.client("new").ping();
+    inside.drain(..).for_each(Client::disconnect);
+    // One in, one out: that is no new episode each time; sixteen in a row end this one.
+    for index in 0..16 {
+        broker.client(&format!("new {index}")).ping();
+    }
     let log = broker.stop().stderr;
     assert_eq!(
         log.matches("New connections are closed").count(),
@@ -263,14 +266,16 @@ fn without_descriptors_new_connections_are_closed_and_the_others_served() {
 fn idle_means_idle() {
     let broker = Midge::start(&["--quiet"]);
     let mut clients: Vec<Client> = Vec::new();
-    for index in 0..1_000 {
+    // As many as the usual limit of 1,024 descriptors lets a test have.
+    for index in 0..900 {
         clients.push(broker.client(&format!("{index}")));
     }
     assert_eq!(broker.count("task"), 1, "one thread does it all");
-    clients[999].ping();
+    clients[899].ping();
     let (switches, ticks) = (broker.figure("voluntary_ctxt_switches"), broker.cpu_ticks());
     thread::sleep(Duration::from_secs(2)); // The time in which nothing must happen.
-    assert_eq!(broker.figure("voluntary_ctxt_switches") - switches, 0);
+    // Going to sleep after the ping may count as one.
+    assert!(broker.figure("voluntary_ctxt_switches") - switches <= 1);
     assert_eq!(broker.cpu_ticks() - ticks, 0);
     clients.iter_mut().for_each(Client::ping);
 }

@@ -191,8 +191,8 @@ impl Broker {
         wanted.min(longest)
     }
 
-    /// Ends what the client had before, as far as it asks for that, and connects it to its session.
-    /// Returns whether the session was there before.
+    /// Ends what the client had before, as far as it asks for that, and connects it to its
+    /// session. Returns whether the session was there before.
     fn begin_session(
         &mut self,
         id: ConnectionId,

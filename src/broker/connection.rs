@@ -107,8 +107,8 @@ impl Connection {
         }
     }
 
-    /// What can stand for `topic`. The first topics get an alias and keep it: devices send the same
-    /// few again and again.
+    /// What can stand for `topic`. The first topics get an alias and keep it: devices send the
+    /// same few again and again.
     fn alias(&self, topic: &str) -> Alias {
         let Some(aliases) = &self.aliases else {
             return Alias::None;

@@ -1,7 +1,7 @@
 //! What is due when: one ordered set, at most one entry for each timer.
 //!
-//! Nothing is moved per packet. A connection's deadline is set once and looked at when it comes: if
-//! the client has spoken meanwhile, it is set again.
+//! Nothing is moved per packet. A connection's deadline is set once and looked at when it comes:
+//! if the client has spoken meanwhile, it is set again.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -63,6 +63,16 @@ pub(super) struct Way<'a> {
     pub group: Option<GroupId>,
 }
 
+/// What to do with a message for one session.
+enum Step {
+    Send(ConnectionId),
+    Queue,
+    /// The client should have got it.
+    Drop,
+    /// It is not meant for clients that are away.
+    Ignore,
+}
+
 /// How soon a member of a group could take a message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
@@ -240,26 +250,36 @@ impl Broker {
     /// `None` where the message would be dropped.
     fn readiness(&self, id: SessionId, qos: QoS, bytes: usize) -> Option<Readiness> {
         let session = &self.sessions[id];
-        let limits = &self.options.limits;
-        let waits = qos > QoS::AtMostOnce || self.options.queue_qos0_messages;
-        match session.connection {
-            Some(connection) if self.has_room(connection) => {
-                let open = qos == QoS::AtMostOnce || self.can_send(id, connection, bytes);
-                match open {
-                    true => Some(Readiness::Now),
-                    false => session
-                        .queue_has_room(bytes, limits)
-                        .then_some(Readiness::Queued),
+        match self.step(id, qos, bytes) {
+            Step::Send(_) => Some(Readiness::Now),
+            Step::Queue if !session.queue_has_room(bytes, &self.options.limits) => None,
+            Step::Queue if session.connection.is_some() => Some(Readiness::Queued),
+            Step::Queue => Some(Readiness::Absent),
+            Step::Drop | Step::Ignore => None,
+        }
+    }
+
+    /// What to do with a message of `bytes` for a session.
+    fn step(&self, id: SessionId, qos: QoS, bytes: usize) -> Step {
+        let session = &self.sessions[id];
+        let queues_qos0 = self.options.queue_qos0_messages;
+        match (session.connection, qos) {
+            (None, QoS::AtMostOnce) if !queues_qos0 => Step::Ignore,
+            (None, _) => Step::Queue,
+            // [MQTT-4.6.0-6] not before those of its kind that waited while the client was away.
+            (Some(_), QoS::AtMostOnce) if queues_qos0 && session.first_queued().is_some() => {
+                Step::Queue
+            }
+            (Some(connection), QoS::AtMostOnce) => match self.has_room(connection) {
+                true => Step::Send(connection),
+                false => Step::Drop,
+            },
+            (Some(connection), QoS::AtLeastOnce | QoS::ExactlyOnce) => {
+                match self.has_room(connection) && self.can_send(id, connection, bytes) {
+                    true => Step::Send(connection),
+                    false => Step::Queue,
                 }
             }
-            Some(_) if qos == QoS::AtMostOnce => None,
-            Some(_) => session
-                .queue_has_room(bytes, limits)
-                .then_some(Readiness::Queued),
-            None if waits => session
-                .queue_has_room(bytes, limits)
-                .then_some(Readiness::Absent),
-            None => None,
         }
     }
 
@@ -278,19 +298,13 @@ impl Broker {
 
     /// Sends to a session now, or queues for it, or drops.
     fn deliver(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing, now: Instant) {
-        match self.sessions[id].connection {
-            Some(connection) if way.qos == QoS::AtMostOnce => {
-                let sent = match self.has_room(connection) {
-                    true => self.send(connection, way, None, outgoing, now),
-                    false => false,
-                };
-                if !sent {
+        match self.step(id, way.qos, outgoing.len()) {
+            Step::Send(connection) if way.qos == QoS::AtMostOnce => {
+                if !self.send(connection, way, None, outgoing, now) {
                     self.note_dropped(id, 1);
                 }
             }
-            Some(connection)
-                if self.has_room(connection) && self.can_send(id, connection, outgoing.len()) =>
-            {
+            Step::Send(connection) => {
                 let packet_id = self.sessions[id].next_packet_id();
                 let delivery = delivery(outgoing.message(), way);
                 if self.send(connection, way, Some(packet_id), outgoing, now) {
@@ -299,11 +313,9 @@ impl Broker {
                     self.note_dropped(id, 1);
                 }
             }
-            Some(_) => self.queue(id, delivery(outgoing.message(), way)),
-            None if way.qos > QoS::AtMostOnce || self.options.queue_qos0_messages => {
-                self.queue(id, delivery(outgoing.message(), way));
-            }
-            None => {}
+            Step::Queue => self.queue(id, delivery(outgoing.message(), way)),
+            Step::Drop => self.note_dropped(id, 1),
+            Step::Ignore => {}
         }
     }
 
@@ -381,6 +393,11 @@ impl Broker {
             let Some(group) = delivery.group() else {
                 continue;
             };
+            // [MQTT-3.3.2-5]
+            if delivery.message.content().is_expired(self.millis(now)) {
+                self.connections.counters.dropped += 1;
+                continue;
+            }
             let publication = Publication {
                 content: delivery.message.content(),
                 qos: delivery.message.qos(),

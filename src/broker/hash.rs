@@ -1,10 +1,11 @@
 //! Hashing of topics, level by level.
 //!
-//! A filter is found by the hash of its text, and that hash is folded from those of its levels. So
-//! the levels of a topic are hashed once, and the hash of `a/+/c` follows from that of `a/b/c`
-//! without building the text. The seed is drawn at start: a client that could choose topics with
-//! equal hashes could make every lookup slow. Multiply-and-fold is as good as that asks for, and
-//! cheap on boards whose processors have no other tricks.
+//! A filter is found by the hash of its text, and that hash is a sum: each level adds a number
+//! that follows from its text and its place. So the levels of a topic are hashed once, and the
+//! hash of `a/+/c` is that of `a/b/c` with one summand exchanged, whatever the length of either.
+//! The seed is drawn at start: a client that could choose topics with equal hashes could make
+//! every lookup slow. Multiply-and-fold is as good as that asks for, and cheap on boards whose
+//! processors have no other tricks.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -35,25 +36,30 @@ impl Seeded {
         fold(hash ^ u64::from_le_bytes(last), STEP ^ bytes.len() as u64)
     }
 
-    /// The hash of a text of no levels, to be extended.
-    pub fn start(&self) -> u64 {
-        self.seed
+    /// What a level adds to the hash of its topic or filter by standing at `index`. The hash of
+    /// the whole is the sum over its levels.
+    pub fn level(&self, level: &str, index: usize) -> u64 {
+        place(self.bytes(level.as_bytes()), index)
     }
 
-    /// `hash` extended by a level whose own hash is `level`.
-    pub fn extend(&self, hash: u64, level: u64) -> u64 {
-        fold(hash ^ level, STEP)
+    /// The same for the level `+`.
+    pub fn plus(&self, index: usize) -> u64 {
+        place(self.seed ^ PLUS, index)
     }
 
-    /// The level `+`.
-    pub fn plus(&self) -> u64 {
-        self.seed ^ PLUS
+    /// The same for the level `#`.
+    pub fn multi(&self, index: usize) -> u64 {
+        place(self.seed ^ MULTI, index)
     }
 
-    /// The level `#`.
-    pub fn multi(&self) -> u64 {
-        self.seed ^ MULTI
+    /// `hash` extended by `other`.
+    pub fn extend(&self, hash: u64, other: u64) -> u64 {
+        fold(hash ^ other, STEP)
     }
+}
+
+fn place(level: u64, index: usize) -> u64 {
+    fold(level ^ (index as u64).wrapping_mul(PLUS), STEP)
 }
 
 fn fold(a: u64, b: u64) -> u64 {

@@ -1,7 +1,8 @@
 //! Application Messages: borrowed while they pass through, owned where they outlive the call.
 //!
 //! A `Message` is one allocation that every queue, every window and the retained store share. Its
-//! bytes: expiry (8), topic length (2), properties length (4), QoS (1), topic, properties, payload.
+//! bytes: expiry (8), topic length (2), properties length (4), QoS (1), topic, properties,
+//! payload.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

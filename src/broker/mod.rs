@@ -440,8 +440,8 @@ impl Broker {
         }
     }
 
-    /// When the client will have been silent for too long, rounded up so that clients with the same
-    /// keep alive come due together: one wake-up for all of them.
+    /// When the client will have been silent for too long, rounded up so that clients with the
+    /// same keep alive come due together: one wake-up for all of them.
     fn silence_deadline(&self, id: ConnectionId) -> Option<Instant> {
         let connection = &self.connections[id];
         let silence_max = connection.silence_max?;

@@ -1,8 +1,8 @@
 //! Retained messages (3.3.1.3): the last one of each topic, kept for subscribers to come.
 //!
-//! An ordered set, so that a replay to a new subscriber is a cursor: it remembers the topic it came
-//! to and goes on behind it whenever the subscriber has room, whatever was stored or removed in
-//! between. A filter's literal start bounds the part of the set that is looked at.
+//! An ordered set, so that a replay to a new subscriber is a cursor: it remembers the topic it
+//! came to and goes on behind it whenever the subscriber has room, whatever was stored or removed
+//! in between. A filter's literal start bounds the part of the set that is looked at.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

@@ -5,7 +5,7 @@
 //! devices.
 
 use super::hash::Seeded;
-use crate::packet::TopicFilter;
+use crate::packet::{TopicFilter, TopicName};
 
 /// The wildcards of a filter, without its literal levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,20 +50,46 @@ impl Shape {
         }
     }
 
-    /// The hash of the filter that has this shape and otherwise the levels of a topic, whose hashes
-    /// are `levels`; the shape must fit.
-    pub fn masked_hash(self, hash: &Seeded, levels: &[u64]) -> u64 {
+    /// The hash of the filter that has this shape and otherwise the levels of a topic; the shape
+    /// must fit. Costs a few operations for each `+`, none for other levels.
+    pub fn masked_hash(self, hash: &Seeded, topic: &[Level]) -> u64 {
         let own = usize::from(self.levels);
-        let mut sum = hash.start();
-        for (index, level) in levels[..own].iter().enumerate() {
-            let is_plus = self.plus >> index & 1 == 1;
-            sum = hash.extend(sum, if is_plus { hash.plus() } else { *level });
+        let mut sum = topic[..own].last().map_or(0, |level| level.sum);
+        let mut rest = self.plus;
+        while rest != 0 {
+            sum = sum.wrapping_add(topic[rest.trailing_zeros() as usize].plus);
+            rest &= rest - 1;
         }
         if self.multi {
-            hash.extend(sum, hash.multi())
-        } else {
-            sum
+            sum = sum.wrapping_add(hash.multi(own));
         }
+        sum
+    }
+}
+
+/// A level of a topic that is routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Level {
+    /// The hash of the topic up to here.
+    pub sum: u64,
+    /// What that hash changes by if `+` stands here.
+    pub plus: u64,
+}
+
+impl Level {
+    /// Fills `levels` with those of `topic` and returns the hash of all.
+    pub fn read(hash: &Seeded, topic: TopicName, levels: &mut Vec<Level>) -> u64 {
+        levels.clear();
+        let mut sum = 0u64;
+        for (index, level) in topic.as_str().split('/').enumerate() {
+            let own = hash.level(level, index);
+            sum = sum.wrapping_add(own);
+            levels.push(Level {
+                sum,
+                plus: hash.plus(index).wrapping_sub(own),
+            });
+        }
+        sum
     }
 }
 

@@ -1,17 +1,17 @@
 //! Who wants which topics: a flat hash of filters, and an index of the wildcards among them.
 //!
 //! Every filter, with wildcards or without, stands in one hash table under the hash of its text.
-//! The wildcard index does not hold filters but *shapes*: which levels are `+`, how many there are,
-//! and whether a `#` follows. `dev/+/temp` and `car/+/speed` have the same one. To route a topic,
-//! it is looked up as it stands, and once for each shape, with the shape's levels in place of its
-//! own; the hash of that follows from the hashes of the topic's levels, so nothing is built or
-//! copied.
+//! The wildcard index does not hold filters but *shapes*: which levels are `+`, how many there
+//! are, and whether a `#` follows. `dev/+/temp` and `car/+/speed` have the same one. To route a
+//! topic, it is looked up as it stands, and once for each shape, with the shape's levels in place
+//! of its own; the hash of that follows from the hashes of the topic's levels, so nothing is built
+//! or copied.
 //!
 //! So a publish costs `1 + S` lookups, where S is the number of shapes that fit its number of
 //! levels: a handful in practice, whatever the number of filters, and never more than
 //! `Limits::WILDCARD_SHAPES_MAX`, of which one session can take `WILDCARD_SHAPES_PER_SESSION`. A
-//! trie would share work between filters with a common start, but takes a node per level and chases
-//! them through memory.
+//! trie would share work between filters with a common start, but takes a node per level and
+//! chases them through memory.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub use super::groups::GroupId;
 use super::groups::Groups;
 use super::hash::{Hashed, Seeded};
 use super::limits::Limits;
-use super::shapes::{Shape, Shapes};
+use super::shapes::{Level, Shape, Shapes};
 use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
 
 /// Which filter a session has subscribed to, alone or as a member of a group that shares it.
@@ -96,8 +96,8 @@ pub struct Subscriptions {
     shared_count: usize,
     /// Subscriptions that see `$SYS`.
     sys_count: usize,
-    /// Scratch: hashes of the levels of the topic that is routed.
-    levels: Vec<u64>,
+    /// Scratch: the topic that is routed.
+    levels: Vec<Level>,
 }
 
 impl Subscriptions {
@@ -228,21 +228,18 @@ impl Subscriptions {
             by_hash,
             ..
         } = self;
-        levels.clear();
-        levels.extend(
-            topic
-                .as_str()
-                .split('/')
-                .map(|level| hash.bytes(level.as_bytes())),
-        );
-        let exact = levels
-            .iter()
-            .fold(hash.start(), |sum, level| hash.extend(sum, *level));
+        let exact = Level::read(hash, topic, levels);
         let mut collect = |hash: u64, shape: Option<Shape>| {
             let mut next = by_hash.get(&hash).copied();
             while let Some(id) = next {
                 let filter = &filters[index(id)];
-                if filter.shape == shape && TopicFilter::trusted(&filter.text).matches(topic) {
+                let is_it = match shape {
+                    None => &*filter.text == topic.as_str(),
+                    Some(_) => {
+                        filter.shape == shape && TopicFilter::trusted(&filter.text).matches(topic)
+                    }
+                };
+                if is_it {
                     matches.filters += usize::from(!filter.subscribers.is_empty());
                     matches.subscribers.extend_from_slice(&filter.subscribers);
                     matches.groups.extend_from_slice(&filter.groups);
@@ -382,17 +379,14 @@ impl Subscriptions {
     }
 
     fn hash_of(&self, filter: TopicFilter) -> u64 {
-        filter
-            .as_str()
-            .split('/')
-            .fold(self.hash.start(), |sum, level| {
-                let level = match level {
-                    "+" => self.hash.plus(),
-                    "#" => self.hash.multi(),
-                    literal => self.hash.bytes(literal.as_bytes()),
-                };
-                self.hash.extend(sum, level)
+        let levels = filter.as_str().split('/').enumerate();
+        levels.fold(0, |sum: u64, (index, level)| {
+            sum.wrapping_add(match level {
+                "+" => self.hash.plus(index),
+                "#" => self.hash.multi(index),
+                literal => self.hash.level(literal, index),
             })
+        })
     }
 
     /// Panics where the parts of the index disagree.

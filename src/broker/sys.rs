@@ -1,9 +1,9 @@
 //! `$SYS/broker/…`: the server's own figures, published like any message.
 //!
-//! The topics are Mosquitto's, so that dashboards and exporters go on working, and the counters per
-//! packet type, which Mosquitto's manual names and its code never publishes. Nothing runs while
-//! nobody is subscribed: the first subscriber finds them brought up to date, and a timer keeps them
-//! so as long as there is one.
+//! The topics are Mosquitto's, so that dashboards and exporters go on working, and the counters
+//! per packet type, which Mosquitto's manual names and its code never publishes. Nothing runs
+//! while nobody is subscribed: the first subscriber finds them brought up to date, and a timer
+//! keeps them so as long as there is one.
 
 use std::time::Instant;
 

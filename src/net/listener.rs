@@ -60,6 +60,9 @@ impl BindError {
     }
 }
 
+/// Connections accepted one after the other that end an episode without descriptors.
+const RECOVERED: u32 = 16;
+
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -71,8 +74,9 @@ pub struct Listener {
     /// Connections are waiting, for want of a descriptor.
     pub starved: bool,
     reserve: Option<File>,
-    /// In an episode without descriptors, which was logged.
-    exhausted: bool,
+    /// How many more must be accepted until an episode without descriptors, which was logged, is
+    /// over; 0 outside of one.
+    exhausted: u32,
 }
 
 pub enum Accepted {
@@ -124,7 +128,7 @@ impl Listener {
             has_more: false,
             starved: false,
             reserve: reserve(),
-            exhausted: false,
+            exhausted: 0,
         })
     }
 
@@ -148,9 +152,7 @@ impl Listener {
         loop {
             let error = match self.socket.accept() {
                 Ok((stream, peer)) => {
-                    if std::mem::take(&mut self.exhausted) {
-                        error!("There are file descriptors again: connections are accepted.");
-                    }
+                    self.recover();
                     return Accepted::Stream(stream, peer);
                 }
                 Err(error) => error,
@@ -162,16 +164,32 @@ impl Listener {
                     return Accepted::NoMore;
                 }
                 // The peer gave up while it waited, or a signal came: on to the next.
-                _ => {}
+                _ if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) => {}
+                // The next connection is another event, and another attempt.
+                _ => {
+                    self.has_more = false;
+                    return Accepted::NoMore;
+                }
             }
         }
     }
 
+    /// One in, one out would otherwise be an episode for each.
+    fn recover(&mut self) {
+        if self.exhausted == 1 {
+            error!("There are file descriptors again: connections are accepted.");
+        }
+        self.exhausted = self.exhausted.saturating_sub(1);
+    }
+
     fn turn_away(&mut self, error: &io::Error) -> Accepted {
-        if !self.exhausted {
-            self.exhausted = true;
+        if self.exhausted == 0 {
             error!("New connections are closed at once: {error} (raise the limit: ulimit -n).");
         }
+        self.exhausted = RECOVERED;
         if self.reserve.take().is_none() {
             // Not even one to close it with: wait until a connection ends.
             self.has_more = false;

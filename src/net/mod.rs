@@ -1,10 +1,10 @@
 //! Sockets: one poll loop owns them all. It moves bytes and knows no MQTT.
 //!
 //! A turn has six steps, in this order, and no other order is right: wait, take in, let time pass,
-//! end the turn, send out, close. Nothing is written while bytes are taken in, so that everything a
-//! turn produces for a socket leaves in one write; no slot is freed before the end, so that an id
-//! means one connection throughout a turn. Sockets are registered once, edge-triggered: what has
-//! not been read within the budget is remembered, and the next wait is none.
+//! end the turn, send out, close. Nothing is written while bytes are taken in, so that everything
+//! a turn produces for a socket leaves in one write; no slot is freed before the end, so that an
+//! id means one connection throughout a turn. Sockets are registered once, edge-triggered: what
+//! has not been read within the budget is remembered, and the next wait is none.
 
 mod listener;
 #[cfg(feature = "signals")]

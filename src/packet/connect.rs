@@ -20,7 +20,8 @@ const BRIDGE: u8 = 0x80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
     pub version: Version,
-    /// The client says it is a bridge: it wants RETAIN as published, and nothing back that it sent.
+    /// The client says it is a bridge: it wants RETAIN as published, and nothing back that it
+    /// sent.
     pub bridge: bool,
     /// Clean Session before 5.0.
     pub clean_start: bool,
@@ -116,8 +117,8 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// The form in which to answer a CONNECT that cannot be accepted, however broken the rest of it is;
-/// `None` where the sender does not speak MQTT. `bytes` is the beginning of the packet.
+/// The form in which to answer a CONNECT that cannot be accepted, however broken the rest of it
+/// is; `None` where the sender does not speak MQTT. `bytes` is the beginning of the packet.
 pub fn answer_version(bytes: &[u8]) -> Option<Version> {
     let (_, length) = variable_byte_integer(bytes.get(1..)?).ok()??;
     let mut reader = Reader::new(bytes.get(1 + length..)?);

@@ -1,4 +1,5 @@
-//! The data types of MQTT 5.0, section 1.5: integers, strings, binary data, variable byte integers.
+//! The data types of MQTT 5.0, section 1.5: integers, strings, binary data, variable byte
+//! integers.
 //!
 //! [`Reader`] takes them off the front of a slice and never reads past its end; what does not fit
 //! is a Malformed Packet. Writing appends to a `Vec<u8>`; lengths are filled in afterwards.

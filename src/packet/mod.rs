@@ -1,9 +1,9 @@
 //! Bytes ⇄ MQTT Control Packets, for MQTT 3.1, 3.1.1 and 5.0.
 //!
 //! Pure and stateless: [`decode`] borrows a packet from the bytes it stands in, [`Packet::encode`]
-//! appends one to a buffer. What a packet *means* is the broker's business; what is checked here is
-//! all that can be seen in the packet alone. A file per family of packets, each with the clause of
-//! the specification above the line that enforces it.
+//! appends one to a buffer. What a packet *means* is the broker's business; what is checked here
+//! is all that can be seen in the packet alone. A file per family of packets, each with the clause
+//! of the specification above the line that enforces it.
 
 mod ack;
 mod connect;
@@ -154,8 +154,8 @@ impl FixedHeader {
         };
         let packet_type = PacketType::parse(*first)?;
         let flags = first & 0x0F;
-        // [MQTT-2.1.3-1] reserved flags have the value the table lists; MQTT 3.1 reserves none, its
-        // clients may set DUP on whatever they repeat.
+        // [MQTT-2.1.3-1] reserved flags have the value the table lists; MQTT 3.1 reserves none,
+        // its clients may set DUP on whatever they repeat.
         let reserved = packet_type != PacketType::Publish && version != Version::V31;
         if reserved && flags != packet_type.reserved_flags() {
             return Err(Refusal::malformed(

@@ -1,4 +1,5 @@
-//! Properties, MQTT 5.0 section 2.2.2: one table says what exists, where, of which type, how often.
+//! Properties, MQTT 5.0 section 2.2.2: one table says what exists, where, of which type, how
+//! often.
 //!
 //! A block of properties is checked once, when it is parsed, and then carried as the bytes it came
 //! in: a PUBLISH forwards most of them unaltered and in order. `Properties` is the proof that the

@@ -1,8 +1,8 @@
 //! Reason codes: how every step of the protocol says that it went well, or why it did not.
 //!
 //! They are MQTT 5.0's; 3.1 and 3.1.1 know five of them, for CONNACK only, see
-//! [`ReasonCode::connect_return_code`]. A handler that cannot go on returns a [`Refusal`]: the code
-//! for the machine and a sentence for the person who has to mend it.
+//! [`ReasonCode::connect_return_code`]. A handler that cannot go on returns a [`Refusal`]: the
+//! code for the machine and a sentence for the person who has to mend it.
 
 use super::PacketType;
 use super::PacketType::*;

@@ -1,0 +1,344 @@
+//! The virtual world: a broker, a clock, and networks that cut, delay and lose bytes.
+//!
+//! Every verb of the broker goes through here; each is followed by `check_invariants`, told to the
+//! model, and what the broker produced is shown to the model packet by packet, before the client
+//! gets any of it.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use midge::broker::limits::Options;
+use midge::broker::{Broker, ConnectionId, Turn};
+use midge::packet::{self, Packet, Version};
+
+use crate::model::{End, Millis, Model};
+
+/// One connection, from the accepting of the socket to its end.
+pub struct Link {
+    id: ConnectionId,
+    pub version: Version,
+    /// Written by the client, not yet with the broker.
+    pub to_broker: VecDeque<u8>,
+    /// With the client, not yet read by it.
+    pub inbox: Vec<u8>,
+    /// All that the broker ever produced for it.
+    pub produced: Vec<u8>,
+    /// Bytes of it that the model has seen.
+    checked: usize,
+    /// Bytes of it that may leave: what the last turn flushed.
+    flushed: usize,
+    taken: usize,
+    /// The broker has it.
+    pub open: bool,
+    /// The broker was told that it is gone.
+    lost: bool,
+}
+
+pub struct World {
+    broker: Broker,
+    start: Instant,
+    pub now: Millis,
+    pub links: Vec<Link>,
+    pub model: Model,
+    hard: usize,
+    pub trace: bool,
+}
+
+impl World {
+    pub fn new(options: Options, trace: bool) -> World {
+        let start = Instant::now();
+        World {
+            hard: options.limits.outbound_bytes_hard(),
+            model: Model::new(options.clone()),
+            broker: Broker::new(options, start),
+            start,
+            now: 0,
+            links: Vec::new(),
+            trace,
+        }
+    }
+
+    // ---- verbs ------------------------------------------------------------------------------
+
+    pub fn open(&mut self, version: Version) -> usize {
+        let link = self.links.len();
+        let peer = format!("peer:{link}");
+        let id = self.broker.open(0, &peer, self.instant());
+        let id = id.expect("the broker takes another connection");
+        self.links.push(Link {
+            id,
+            version,
+            to_broker: VecDeque::new(),
+            inbox: Vec::new(),
+            produced: Vec::new(),
+            checked: 0,
+            flushed: 0,
+            taken: 0,
+            open: true,
+            lost: false,
+        });
+        self.model.opened(link);
+        self.after_verb();
+        link
+    }
+
+    /// The client writes; nothing has arrived yet.
+    pub fn write(&mut self, link: usize, packet: &Packet) {
+        let mut bytes = Vec::new();
+        packet.encode(self.links[link].version, &mut bytes);
+        self.trace(|| format!("    {link} writes {}", brief(packet)));
+        self.links[link].to_broker.extend(bytes);
+    }
+
+    /// `count` of the bytes that the client wrote arrive at the broker.
+    pub fn deliver(&mut self, link: usize, count: usize) {
+        let one = &mut self.links[link];
+        let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
+        if !one.open || one.lost || bytes.is_empty() {
+            return;
+        }
+        let id = one.id;
+        self.trace(|| format!("    {link} delivers {count} bytes"));
+        self.broker.receive(id, &bytes, self.instant());
+        self.model.received(link, &bytes);
+        self.after_verb();
+    }
+
+    /// The network is gone, with all that was under way.
+    pub fn lose(&mut self, link: usize) {
+        if !self.links[link].open || self.links[link].lost {
+            return;
+        }
+        self.trace(|| format!("    {link} is lost"));
+        self.links[link].lost = true;
+        self.links[link].to_broker.clear();
+        self.broker.lost(self.links[link].id, self.instant());
+        self.model.close(link, End::WithWill);
+        self.after_verb();
+    }
+
+    /// The client's end takes `count` bytes.
+    pub fn take(&mut self, link: usize, count: usize) {
+        let one = &mut self.links[link];
+        let bytes = one.produced[one.taken..one.taken + count].to_vec();
+        one.taken += count;
+        one.inbox.extend(bytes);
+        if one.open && count > 0 {
+            self.broker.sent(one.id, count);
+            self.after_verb();
+        }
+    }
+
+    /// Bytes that are ready to be taken by the client's end.
+    pub fn ready(&self, link: usize) -> usize {
+        self.links[link].flushed - self.links[link].taken
+    }
+
+    /// Ends turns until the broker has nothing left to do now.
+    pub fn turn(&mut self) {
+        self.end_turn();
+        for turns in 0.. {
+            assert!(turns < 10_000, "the broker always has something left to do");
+            let due = self.broker.poll_timeout();
+            if due.is_none_or(|at| at > self.instant()) {
+                return;
+            }
+            self.tick();
+        }
+    }
+
+    /// Time passes, and each deadline is kept.
+    pub fn pass(&mut self, duration: Millis) {
+        let end = self.now + duration;
+        loop {
+            let due = self.broker.poll_timeout();
+            let due = due.map(|at| {
+                let since = at.saturating_duration_since(self.start);
+                since.as_nanos().div_ceil(1_000_000) as Millis
+            });
+            let Some(at) = due.filter(|at| *at <= end) else {
+                break;
+            };
+            self.set_now(self.now.max(at));
+            self.tick();
+        }
+        self.set_now(end);
+    }
+
+    /// Time jumps, as for a machine that slept: deadlines are noticed late, and together. Not where
+    /// a connection could end in it, as the model could not tell in which order.
+    pub fn jump(&mut self, duration: Millis) {
+        if self.model.silence_could_end_by(self.now + duration) {
+            return self.pass(duration);
+        }
+        self.set_now(self.now + duration);
+        self.tick();
+        self.turn();
+    }
+
+    fn set_now(&mut self, now: Millis) {
+        self.now = now;
+        self.model.now = now;
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + Duration::from_millis(self.now)
+    }
+
+    /// Deadlines, and the end of that turn.
+    fn tick(&mut self) {
+        self.broker.handle_timeout(self.instant());
+        self.broker.check_invariants();
+        let turn = self.broker_end_turn();
+        self.after_turn(turn, true);
+        self.model.check_silence();
+    }
+
+    fn end_turn(&mut self) {
+        let turn = self.broker_end_turn();
+        self.after_turn(turn, false);
+    }
+
+    fn broker_end_turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        self.broker.end_turn(&mut turn, self.instant());
+        turn
+    }
+
+    /// `timed_out`: the turn began with the deadlines.
+    fn after_turn(&mut self, turn: Turn, timed_out: bool) {
+        let mut closed = Vec::new();
+        let mut overfull = Vec::new();
+        for id in &turn.close {
+            let link = self.links.iter().position(|one| one.open && one.id == *id);
+            let link = link.expect("the broker closes what was closed");
+            assert!(!closed.contains(&link), "closed twice");
+            closed.push(link);
+            if self.model.is_closed(link) {
+                continue;
+            }
+            if timed_out && self.model.may_be_closed_for_silence(link) {
+                self.trace(|| format!("    {link} was silent"));
+                self.model.close(link, End::WithWill);
+            } else {
+                assert!(
+                    self.owed(link) > self.hard,
+                    "link {link} was closed without a reason"
+                );
+                overfull.push(link);
+            }
+        }
+        if timed_out {
+            self.model.time_passed();
+        }
+        for link in overfull {
+            self.trace(|| format!("    {link} did not read"));
+            self.model.close(link, End::WithWill);
+        }
+        // Not the invariants: what was closed is not forgotten yet.
+        self.check_output();
+        for (link, one) in self.links.iter_mut().enumerate() {
+            let grew = one.flushed < one.produced.len();
+            assert!(
+                !one.open || !grew || turn.flush.contains(&one.id),
+                "link {link} is owed bytes and not in the flush list"
+            );
+            one.flushed = one.produced.len();
+            let gone = self.model.is_closed(link);
+            assert!(
+                !one.open || gone == closed.contains(&link),
+                "link {link} was not closed"
+            );
+        }
+        for link in closed {
+            self.trace(|| format!("    {link} is closed"));
+            self.broker.forget(self.links[link].id);
+            self.links[link].open = false;
+        }
+        self.broker.check_invariants();
+    }
+
+    // ---- looking on -------------------------------------------------------------------------
+
+    fn owed(&self, link: usize) -> usize {
+        let mut slices = [IoSlice::new(&[]); 512];
+        let used = self.broker.outbound(self.links[link].id, &mut slices);
+        slices[..used].iter().map(|slice| slice.len()).sum()
+    }
+
+    /// Shows the model what a verb has produced.
+    fn after_verb(&mut self) {
+        self.broker.check_invariants();
+        self.check_output();
+    }
+
+    fn check_output(&mut self) {
+        let mut owed = vec![0; self.links.len()];
+        for (link, owed) in owed.iter_mut().enumerate() {
+            if self.links[link].open {
+                *owed = self.copy_new(link);
+                self.check_new(link);
+            }
+        }
+        self.model.verb_is_over(&owed);
+    }
+
+    /// Copies what is new of the bytes owed; returns how many are owed.
+    fn copy_new(&mut self, link: usize) -> usize {
+        let one = &mut self.links[link];
+        let mut slices = [IoSlice::new(&[]); 512];
+        let used = self.broker.outbound(one.id, &mut slices);
+        assert!(used < slices.len());
+        let owed: usize = slices[..used].iter().map(|slice| slice.len()).sum();
+        let known = one.produced.len() - one.taken;
+        assert!(owed >= known, "bytes owed have vanished");
+        let mut skip = known;
+        for slice in &slices[..used] {
+            let from = skip.min(slice.len());
+            one.produced.extend_from_slice(&slice[from..]);
+            skip -= from;
+        }
+        owed
+    }
+
+    fn check_new(&mut self, link: usize) {
+        let one = &self.links[link];
+        let bytes = one.produced[one.checked..].to_vec();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let decoded = packet::decode(rest, self.links[link].version, usize::MAX);
+            let (packet, length) = decoded
+                .expect("the broker sends well-formed packets")
+                .expect("the broker sends whole packets");
+            self.trace(|| format!("        -> {link} {}", brief(&packet)));
+            self.model.sent(link, &packet, length);
+            rest = &rest[length..];
+        }
+        self.links[link].checked += bytes.len();
+    }
+
+    pub fn trace(&self, text: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>8} {}", self.now, text());
+        }
+    }
+}
+
+/// A packet as the trace prints it.
+fn brief(packet: &Packet) -> String {
+    let Packet::Publish(publish) = packet else {
+        return format!("{packet:?}");
+    };
+    let payload = String::from_utf8_lossy(publish.payload);
+    format!(
+        "PUBLISH {:?} {:?} to {:?} id {:?} retain {} dup {} {:?}",
+        payload.trim_end_matches('.'),
+        publish.qos,
+        publish.topic,
+        publish.packet_id,
+        publish.retain,
+        publish.dup,
+        publish.properties.as_bytes(),
+    )
+}
