@@ -121,7 +121,11 @@ impl Broker {
         if let Some(at) = content.expires_at {
             self.sweep_by(at);
         }
-        self.retained.store(outgoing.message());
+        let publisher = outgoing.publication.publisher.map_or(0, |publisher| {
+            self.hash
+                .bytes(self.sessions[publisher].client_id.as_bytes())
+        });
+        self.retained.store(outgoing.message(), publisher);
         Ok(())
     }
 
@@ -236,15 +240,18 @@ impl Broker {
         let (qos, bytes) = (outgoing.publication.qos, outgoing.len());
         let first = self.subscriptions.next_turn(group);
         let members = self.subscriptions.members(group, first);
-        let ready = members
-            .filter(|member| Some(member.session) != except)
-            .filter_map(|member| {
-                let qos = self.outgoing_qos(qos, member.qos);
-                self.readiness(member.session, qos, bytes)
-                    .map(|readiness| (readiness, member))
-            })
-            .min_by_key(|(readiness, _)| *readiness);
-        ready.map(|(_, member)| *member)
+        let mut best: Option<(Readiness, &Subscriber)> = None;
+        for member in members.filter(|member| Some(member.session) != except) {
+            let qos = self.outgoing_qos(qos, member.qos);
+            match self.readiness(member.session, qos, bytes) {
+                Some(Readiness::Now) => return Some(*member),
+                Some(ready) if best.is_none_or(|(best, _)| ready < best) => {
+                    best = Some((ready, member));
+                }
+                Some(_) | None => {}
+            }
+        }
+        best.map(|(_, member)| *member)
     }
 
     /// `None` where the message would be dropped.

@@ -155,6 +155,8 @@ impl Broker {
             self.subscriptions.remove(key, id);
         }
         self.hand_on_shared(id, Leaving::ForEver, now);
+        self.subscriptions.session_ended(id);
+        self.refill.retain(|other| *other != id);
         self.sessions.remove(id);
         self.update_sys_timer(now);
     }

@@ -8,11 +8,11 @@ use super::subscriptions::{FilterId, Subscriber};
 
 /// A group that shares one filter. Never used again for another group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupId(u32);
+pub struct GroupId(u64);
 
 #[derive(Debug)]
 pub struct Group {
-    pub share_name: Box<str>,
+    share_name: Box<str>,
     pub filter: FilterId,
     /// In the order they joined.
     pub members: Vec<Subscriber>,
@@ -23,23 +23,28 @@ pub struct Group {
 #[derive(Debug, Default)]
 pub struct Groups {
     by_id: BTreeMap<GroupId, Group>,
-    last: u32,
+    by_name: BTreeMap<(FilterId, Box<str>), GroupId>,
+    last: u64,
 }
 
 impl Groups {
-    pub fn create(&mut self, share_name: &str, filter: FilterId) -> GroupId {
+    /// The group of that name that shares `filter`.
+    pub fn find(&self, filter: FilterId, share_name: &str) -> Option<GroupId> {
+        self.by_name.get(&(filter, share_name.into())).copied()
+    }
+
+    pub fn create(&mut self, filter: FilterId, share_name: &str) -> GroupId {
         self.last += 1;
         let id = GroupId(self.last);
-        let share_name = share_name.into();
-        self.by_id.insert(
-            id,
-            Group {
-                share_name,
-                filter,
-                members: Vec::new(),
-                turn: 0,
-            },
-        );
+        self.by_name.insert((filter, share_name.into()), id);
+        let (share_name, members) = (share_name.into(), Vec::new());
+        let group = Group {
+            share_name,
+            filter,
+            members,
+            turn: 0,
+        };
+        self.by_id.insert(id, group);
         id
     }
 
@@ -55,7 +60,9 @@ impl Groups {
             .remove(at.expect("a session holds keys of its own subscriptions only"));
         match group.members.len() {
             0 => {
-                self.by_id.remove(&id);
+                if let Some(group) = self.by_id.remove(&id) {
+                    self.by_name.remove(&(group.filter, group.share_name));
+                }
                 true
             }
             count => {

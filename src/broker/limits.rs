@@ -144,10 +144,16 @@ impl Limits {
     pub const REPLAY_TOPICS: usize = 1_000;
     /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.
     pub const SHARED_PAYLOAD_BYTES: usize = 4 << 10;
-    /// Distinct patterns of wildcards in all filters: what routing one message costs at most.
+    /// Distinct patterns of wildcards in all filters: how often one message is looked up at most.
     pub const WILDCARD_SHAPES_MAX: usize = 1_024;
-    /// Those that one session may use when it asks for a new one.
+    /// Those that one session may bring up.
     pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;
+    /// Groups that share one filter: how often one message goes out for it at most.
+    pub const GROUPS_PER_FILTER: usize = 1_000;
+    /// Bytes of all Topic Filters of one session.
+    pub const FILTER_BYTES_PER_SESSION: usize = 2 << 20;
+    /// Bytes of a Client Identifier.
+    pub const CLIENT_ID_BYTES_MAX: usize = 1_024;
 
     /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get
     /// it beyond the soft one, and it is disconnected.

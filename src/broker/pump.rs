@@ -148,11 +148,14 @@ impl Broker {
         // While others wait in the queue, they and the retained ones go by turns.
         let most = session.first_queued().map_or(usize::MAX, |_| 1);
         let mut sent = 0;
-        let progress = self.retained.replay(&mut replay.cursor, topics, |message| {
+        let progress = self.retained.replay(&mut replay.cursor, topics, |entry| {
+            let message = &entry.message;
             if sent == most || connections[connection].outbound.len() >= bytes_max {
                 return ControlFlow::Break(());
             }
-            if message.content().is_expired(now) {
+            // [MQTT-3.8.3-3]
+            let own = replay.except == Some(entry.publisher);
+            if own || message.content().is_expired(now) {
                 return ControlFlow::Continue(());
             }
             let qos = if upgrade {

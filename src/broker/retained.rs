@@ -19,6 +19,9 @@ pub struct Entry {
     pub message: Message,
     /// Grows with every message stored: a replay leaves out what came after it began.
     pub stamp: u64,
+    /// Hash of the client id of whoever published it, for its own No Local subscriptions; 0 for the
+    /// server itself.
+    pub publisher: u64,
 }
 
 impl Entry {
@@ -95,12 +98,14 @@ impl Retained {
     }
 
     /// [MQTT-3.3.1-5] replaces the topic's message.
-    pub fn store(&mut self, message: Message) {
+    pub fn store(&mut self, message: Message, publisher: u64) {
         self.stamp += 1;
         self.bytes += message.len();
+        let stamp = self.stamp;
         let entry = Entry {
             message,
-            stamp: self.stamp,
+            stamp,
+            publisher,
         };
         if let Some(old) = self.by_topic.replace(entry) {
             self.bytes -= old.message.len();
@@ -136,7 +141,7 @@ impl Retained {
         &self,
         cursor: &mut Cursor,
         topics: &mut usize,
-        mut visit: impl FnMut(&Message) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Entry) -> ControlFlow<()>,
     ) -> Progress {
         let filter = TopicFilter::trusted(&cursor.filter);
         let prefix = filter.literal_prefix().as_bytes();
@@ -158,7 +163,7 @@ impl Retained {
             }
             *topics -= 1;
             let wanted = entry.stamp <= cursor.stamp_max && filter.matches(entry.message.topic());
-            if wanted && visit(&entry.message).is_break() {
+            if wanted && visit(entry).is_break() {
                 progress = Progress::Blocked;
                 break;
             }
@@ -174,7 +179,7 @@ impl Retained {
 }
 
 /// How far a replay has come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cursor {
     filter: Box<str>,
     after: Option<Vec<u8>>,

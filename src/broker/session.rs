@@ -26,6 +26,8 @@ pub struct Session {
     pub expiry_interval: u32,
     pub expiry_deadline: Option<Instant>,
     pub subscriptions: Vec<SubscriptionKey>,
+    /// Bytes of their filters.
+    pub filter_bytes: usize,
     pub will: Option<Box<Will>>,
     pub will_deadline: Option<Instant>,
     /// QoS 2 messages received and not yet released, in order of their ids.
@@ -34,7 +36,7 @@ pub struct Session {
     inflight_bytes: usize,
     sent: usize,
     /// Counts what was ever sent with a Packet Identifier.
-    sequence: u32,
+    sequence: u64,
     queue: VecDeque<Delivery>,
     queue_bytes: usize,
     /// Messages are being dropped; logged once per episode.
@@ -78,7 +80,7 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Inflight {
     pub packet_id: PacketId,
-    sequence: u32,
+    sequence: u64,
     pub state: InflightState,
 }
 
@@ -96,6 +98,8 @@ pub struct Replay {
     pub cursor: Cursor,
     pub qos: QoS,
     pub subscription_id: u32,
+    /// No Local: whose messages are left out, see [`super::retained::Entry::publisher`].
+    pub except: Option<u64>,
 }
 
 /// What became of a message that had to wait.
@@ -125,6 +129,7 @@ impl Session {
             expiry_interval: 0,
             expiry_deadline: None,
             subscriptions: Vec::new(),
+            filter_bytes: 0,
             will: None,
             will_deadline: None,
             received: Vec::new(),
@@ -155,8 +160,8 @@ impl Session {
     /// Takes a Packet Identifier that is not in use [MQTT-2.2.1-4]; the window must be open.
     pub fn next_packet_id(&mut self) -> PacketId {
         loop {
-            self.sequence = self.sequence.wrapping_add(1);
-            let id = (self.sequence % u32::from(PacketId::MAX)) as PacketId + 1;
+            self.sequence += 1;
+            let id = (self.sequence % u64::from(PacketId::MAX)) as PacketId + 1;
             if !self.is_in_use(id) {
                 return id;
             }
@@ -169,7 +174,7 @@ impl Session {
             .inflight
             .front()
             .map_or(self.sequence, |oldest| oldest.sequence);
-        self.sequence.wrapping_sub(oldest) >= u32::from(PacketId::MAX)
+        self.sequence - oldest >= u64::from(PacketId::MAX)
             && self
                 .inflight
                 .iter()

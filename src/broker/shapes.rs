@@ -4,8 +4,12 @@
 //! bytes however many filters have it; there are as many of them as people think up, not as
 //! devices.
 
+use std::collections::BTreeMap;
+
+use super::SessionId;
 use super::hash::Seeded;
-use crate::packet::{TopicFilter, TopicName};
+use super::limits::Limits;
+use crate::packet::{ReasonCode, Refusal, TopicFilter, TopicName};
 
 /// The wildcards of a filter, without its literal levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,55 +97,93 @@ impl Level {
     }
 }
 
-/// The shapes in use, in order, with the number of filters that have each.
+/// The shapes in use, and who brought each of them up.
 #[derive(Debug, Default)]
 pub struct Shapes {
-    counts: Vec<(Shape, usize)>,
+    /// In order.
+    rows: Vec<Row>,
+    /// How many of the rows a session has brought up; those with none are left out.
+    introduced: BTreeMap<SessionId, usize>,
+}
+
+#[derive(Debug)]
+struct Row {
+    shape: Shape,
+    /// Filters that have it.
+    filters: usize,
+    /// `None` once that session has ended.
+    introduced_by: Option<SessionId>,
 }
 
 impl Shapes {
     pub fn len(&self) -> usize {
-        self.counts.len()
+        self.rows.len()
     }
 
-    pub fn contains(&self, shape: Shape) -> bool {
-        self.position(shape).is_ok()
-    }
-
-    /// One more filter has this shape.
-    pub fn count(&mut self, shape: Shape) {
+    /// One more filter has this shape, for the sake of `session`.
+    pub fn count(&mut self, shape: Shape, session: SessionId) -> Result<(), Refusal> {
         match self.position(shape) {
-            Ok(at) => self.counts[at].1 += 1,
-            Err(at) => self.counts.insert(at, (shape, 1)),
+            Ok(at) => self.rows[at].filters += 1,
+            Err(at) => {
+                let own = self.introduced.get(&session).map_or(0, |own| *own);
+                if self.rows.len() >= Limits::WILDCARD_SHAPES_MAX
+                    || own >= Limits::WILDCARD_SHAPES_PER_SESSION
+                {
+                    let why = "too many different patterns of wildcards";
+                    return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
+                }
+                self.introduced.insert(session, own + 1);
+                let row = Row {
+                    shape,
+                    filters: 1,
+                    introduced_by: Some(session),
+                };
+                self.rows.insert(at, row);
+            }
         }
+        Ok(())
     }
 
     /// One filter less has this shape.
     pub fn uncount(&mut self, shape: Shape) {
-        let at = self
-            .position(shape)
-            .expect("the shape of every filter is counted");
-        self.counts[at].1 -= 1;
-        if self.counts[at].1 == 0 {
-            self.counts.remove(at);
+        let found = self.position(shape);
+        let at = found.expect("the shape of every filter is counted");
+        self.rows[at].filters -= 1;
+        if self.rows[at].filters > 0 {
+            return;
+        }
+        if let Some(session) = self.rows.remove(at).introduced_by {
+            let own = self.introduced.get_mut(&session);
+            let own = own.expect("a shape's session is counted until it ends");
+            *own -= 1;
+            if *own == 0 {
+                self.introduced.remove(&session);
+            }
+        }
+    }
+
+    /// A session has ended: what it brought up and others use is nobody's now.
+    pub fn disown(&mut self, session: SessionId) {
+        if self.introduced.remove(&session).is_none() {
+            return;
+        }
+        for row in &mut self.rows {
+            row.introduced_by = row.introduced_by.filter(|other| *other != session);
         }
     }
 
     /// Those that a topic of so many levels can match.
     pub fn fitting(&self, levels: usize) -> impl Iterator<Item = Shape> + '_ {
-        self.counts
-            .iter()
-            .map(|(shape, _)| *shape)
-            .filter(move |shape| shape.fits(levels))
+        let shapes = self.rows.iter().map(|row| row.shape);
+        shapes.filter(move |shape| shape.fits(levels))
     }
 
     /// Filters counted.
     pub fn filters(&self) -> usize {
-        self.counts.iter().map(|(_, count)| count).sum()
+        self.rows.iter().map(|row| row.filters).sum()
     }
 
     fn position(&self, shape: Shape) -> Result<usize, usize> {
-        self.counts
-            .binary_search_by_key(&shape, |(shape, _)| *shape)
+        self.rows.binary_search_by_key(&shape, |row| row.shape)
     }
 }

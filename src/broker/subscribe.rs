@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use log::info;
 
+use super::limits::Limits;
 use super::retained::Cursor;
 use super::session::Replay;
-use super::subscriptions::{Outcome, Subscriber};
+use super::subscriptions::{Outcome, Subscriber, sees_sys};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{
     Packet, Properties, PropertyId, QoS, ReasonCode, Refusal, RetainHandling, SubAck, Subscribe,
-    SubscriptionOptions, SubscriptionTopic, Unsubscribe, Version,
+    SubscriptionOptions, SubscriptionTopic, TopicFilter, Unsubscribe, Version,
 };
 
 impl Broker {
@@ -99,6 +100,11 @@ impl Broker {
             let why = "the client has as many subscriptions as --max-subscriptions allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
+        let filter_bytes = session.filter_bytes + topic.filter.as_str().len();
+        if !existed && filter_bytes > Limits::FILTER_BYTES_PER_SESSION {
+            let why = "the filters of the client's subscriptions are too long together";
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
+        }
         let qos = options.qos.min(self.options.max_qos);
         let subscriber = Subscriber {
             session: session_id,
@@ -108,23 +114,19 @@ impl Broker {
             retain_as_published: options.retain_as_published || bridge,
         };
         // $SYS is brought up to date before its first subscriber is sent what is retained.
-        if self.subscriptions.sys_count() == 0 && topic.filter.as_str().starts_with("$SYS") {
+        if self.subscriptions.sys_count() == 0 && sees_sys(topic.filter.as_str()) {
             self.refresh_sys(now);
         }
-        let held = &self.sessions[session_id].subscriptions;
-        let outcome = self.subscriptions.subscribe(topic, subscriber, held)?;
+        let outcome = self.subscriptions.subscribe(topic, subscriber)?;
         if let Outcome::New(key) = outcome {
-            self.sessions[session_id].subscriptions.push(key);
+            let session = &mut self.sessions[session_id];
+            session.subscriptions.push(key);
+            session.filter_bytes += topic.filter.as_str().len();
         }
         self.update_sys_timer(now);
-        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]; 3.8.4: none for a shared subscription.
-        let wants_retained = match options.retain_handling {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => outcome != Outcome::Replaced,
-            RetainHandling::DoNotSend => false,
-        };
-        if wants_retained && topic.share_name.is_none() {
-            self.begin_replay(session_id, topic, qos, subscription_id);
+        // 3.8.4: nothing retained for a shared subscription.
+        if topic.share_name.is_none() {
+            self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
         }
         let client_id = &self.sessions[session_id].client_id;
         info!(target: "subscribe", "{client_id} {} {}", qos as u8, topic.filter.as_str());
@@ -135,21 +137,43 @@ impl Broker {
         })
     }
 
-    fn begin_replay(
+    /// Begins to send what is retained, if that is wanted; a replay that is under way for the same
+    /// filter begins anew, or goes on as the new subscription has it.
+    fn update_replay(
         &mut self,
-        session: SessionId,
-        topic: SubscriptionTopic,
-        qos: QoS,
-        subscription_id: u32,
+        subscriber: Subscriber,
+        filter: TopicFilter,
+        retain_handling: RetainHandling,
+        outcome: Outcome,
     ) {
-        let cursor = Cursor::new(topic.filter, self.retained.stamp());
-        let replays = &mut self.sessions[session].replays;
-        replays.retain(|replay| replay.cursor.filter() != topic.filter.as_str());
-        replays.push_back(Replay {
-            cursor,
-            qos,
-            subscription_id,
-        });
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        let wanted = match retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => outcome != Outcome::Replaced,
+            RetainHandling::DoNotSend => false,
+        };
+        let session = &mut self.sessions[subscriber.session];
+        let own = self.hash.bytes(session.client_id.as_bytes());
+        let new = Replay {
+            cursor: Cursor::new(filter, self.retained.stamp()),
+            qos: subscriber.qos,
+            subscription_id: subscriber.subscription_id,
+            except: subscriber.no_local.then_some(own),
+        };
+        let is_it = |replay: &&mut Replay| replay.cursor.filter() == filter.as_str();
+        let old = match outcome {
+            Outcome::Replaced => session.replays.iter_mut().find(is_it),
+            Outcome::New(_) => None,
+        };
+        match old {
+            Some(old) if wanted => *old = new,
+            Some(old) => {
+                let cursor = std::mem::take(&mut old.cursor);
+                *old = Replay { cursor, ..new };
+            }
+            None if wanted => session.replays.push_back(new),
+            None => {}
+        }
     }
 
     pub(super) fn on_unsubscribe(
@@ -199,7 +223,11 @@ impl Broker {
         };
         self.subscriptions.remove(key, session_id);
         let session = &mut self.sessions[session_id];
-        session.subscriptions.retain(|other| *other != key);
+        session.filter_bytes -= topic.filter.as_str().len();
+        let at = session.subscriptions.iter().position(|other| *other == key);
+        session
+            .subscriptions
+            .swap_remove(at.expect("a session holds the keys of its own"));
         if topic.share_name.is_none() {
             session
                 .replays

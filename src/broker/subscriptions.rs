@@ -33,7 +33,7 @@ pub enum SubscriptionKey {
 }
 
 /// A filter somebody has subscribed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilterId(u32);
 
 /// One session's subscription, as far as routing needs it.
@@ -128,38 +128,24 @@ impl Subscriptions {
         self.sys_count
     }
 
-    /// Makes or replaces a subscription of `subscriber.session`, which has those of `held`.
+    /// Makes or replaces a subscription of `subscriber.session`.
     pub fn subscribe(
         &mut self,
         topic: SubscriptionTopic,
         subscriber: Subscriber,
-        held: &[SubscriptionKey],
     ) -> Result<Outcome, Refusal> {
         let filter = match self.find(topic.filter) {
             Some(id) => id,
-            None => self.insert(topic.filter, held)?,
+            None => self.insert(topic.filter, subscriber.session)?,
         };
-        let (members, key) = match topic.share_name {
-            None => (
-                &mut self.filters[index(filter)].subscribers,
-                SubscriptionKey::Plain(filter),
-            ),
-            Some(share_name) => {
-                let id = self.group_of(filter, share_name);
-                (&mut self.groups[id].members, SubscriptionKey::Shared(id))
-            }
+        let key = match topic.share_name {
+            None => SubscriptionKey::Plain(filter),
+            Some(share_name) => SubscriptionKey::Shared(self.group_of(filter, share_name)?),
         };
-        // Plain subscribers stand in order, as there may be very many; members as they joined.
-        let place = match key {
-            SubscriptionKey::Plain(_) => {
-                members.binary_search_by_key(&subscriber.session, |other| other.session)
-            }
-            SubscriptionKey::Shared(_) => {
-                let found = members
-                    .iter()
-                    .position(|other| other.session == subscriber.session);
-                found.ok_or(members.len())
-            }
+        let place = self.place(key, subscriber.session);
+        let members = match key {
+            SubscriptionKey::Plain(_) => &mut self.filters[index(filter)].subscribers,
+            SubscriptionKey::Shared(id) => &mut self.groups[id].members,
         };
         match place {
             Ok(at) => {
@@ -179,21 +165,40 @@ impl Subscriptions {
     /// The subscription of `session` to `topic`, if it has one.
     pub fn key(&self, topic: SubscriptionTopic, session: SessionId) -> Option<SubscriptionKey> {
         let filter = self.find(topic.filter)?;
-        let row = &self.filters[index(filter)];
-        let (members, key) = match topic.share_name {
-            None => (&row.subscribers, SubscriptionKey::Plain(filter)),
-            Some(name) => {
-                let id = *row
-                    .groups
-                    .iter()
-                    .find(|id| &*self.groups[**id].share_name == name)?;
-                (&self.groups[id].members, SubscriptionKey::Shared(id))
-            }
+        let key = match topic.share_name {
+            None => SubscriptionKey::Plain(filter),
+            Some(name) => SubscriptionKey::Shared(self.groups.find(filter, name)?),
         };
-        members
-            .iter()
-            .any(|member| member.session == session)
-            .then_some(key)
+        self.place(key, session).ok().map(|_| key)
+    }
+
+    /// Where `session` stands among those who have that subscription, or would stand: plain
+    /// subscribers in order, as there may be very many, members of a group as they joined.
+    fn place(&self, key: SubscriptionKey, session: SessionId) -> Result<usize, usize> {
+        match key {
+            SubscriptionKey::Plain(filter) => self.filters[index(filter)]
+                .subscribers
+                .binary_search_by_key(&session, |other| other.session),
+            SubscriptionKey::Shared(id) => {
+                let members = &self.groups[id].members;
+                let found = members.iter().position(|other| other.session == session);
+                found.ok_or(members.len())
+            }
+        }
+    }
+
+    /// The text of a subscription's filter.
+    pub fn filter_text(&self, key: SubscriptionKey) -> &str {
+        let filter = match key {
+            SubscriptionKey::Plain(filter) => filter,
+            SubscriptionKey::Shared(id) => self.groups[id].filter,
+        };
+        &self.filters[index(filter)].text
+    }
+
+    /// A session has ended, and all its subscriptions are removed.
+    pub fn session_ended(&mut self, session: SessionId) {
+        self.shapes.disown(session);
     }
 
     /// Ends one subscription of `session`, which must have it.
@@ -280,14 +285,10 @@ impl Subscriptions {
         None
     }
 
-    fn insert(
-        &mut self,
-        filter: TopicFilter,
-        held: &[SubscriptionKey],
-    ) -> Result<FilterId, Refusal> {
+    fn insert(&mut self, filter: TopicFilter, session: SessionId) -> Result<FilterId, Refusal> {
         let shape = Shape::of(filter);
         if let Some(shape) = shape {
-            self.count_shape(shape, held)?;
+            self.shapes.count(shape, session)?;
         }
         let hash = self.hash_of(filter);
         let id = FilterId(self.filters.vacant_key() as u32);
@@ -327,44 +328,18 @@ impl Subscriptions {
         }
     }
 
-    /// Counts one more filter of this shape, if a new shape is within the limits.
-    fn count_shape(&mut self, shape: Shape, held: &[SubscriptionKey]) -> Result<(), Refusal> {
-        if !self.shapes.contains(shape)
-            && (self.shapes.len() >= Limits::WILDCARD_SHAPES_MAX
-                || self.shapes_of(held) >= Limits::WILDCARD_SHAPES_PER_SESSION)
-        {
-            let why = "too many different patterns of wildcards";
+    fn group_of(&mut self, filter: FilterId, share_name: &str) -> Result<GroupId, Refusal> {
+        if let Some(id) = self.groups.find(filter, share_name) {
+            return Ok(id);
+        }
+        let groups = &mut self.filters[index(filter)].groups;
+        if groups.len() >= Limits::GROUPS_PER_FILTER {
+            let why = "too many groups share this filter";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        self.shapes.count(shape);
-        Ok(())
-    }
-
-    /// Distinct shapes among the subscriptions of one session. Only a shape that is new to the
-    /// whole broker makes us count them.
-    fn shapes_of(&self, held: &[SubscriptionKey]) -> usize {
-        let filter = |key: &SubscriptionKey| match key {
-            SubscriptionKey::Plain(filter) => *filter,
-            SubscriptionKey::Shared(group) => self.groups[*group].filter,
-        };
-        let shape = |key| self.filters[index(filter(key))].shape;
-        let mut shapes: Vec<Shape> = held.iter().filter_map(shape).collect();
-        shapes.sort_unstable();
-        shapes.dedup();
-        shapes.len()
-    }
-
-    fn group_of(&mut self, filter: FilterId, share_name: &str) -> GroupId {
-        let row = &mut self.filters[index(filter)];
-        let found = row
-            .groups
-            .iter()
-            .find(|id| &*self.groups[**id].share_name == share_name);
-        found.copied().unwrap_or_else(|| {
-            let id = self.groups.create(share_name, filter);
-            row.groups.push(id);
-            id
-        })
+        let id = self.groups.create(filter, share_name);
+        groups.push(id);
+        Ok(id)
     }
 
     /// Takes `session` out of a group, and the group away with its last member.
@@ -419,7 +394,8 @@ impl Subscriptions {
     }
 }
 
-fn sees_sys(filter: &str) -> bool {
+/// Whether a filter can match the server's own topics.
+pub fn sees_sys(filter: &str) -> bool {
     filter == "$SYS" || filter.starts_with("$SYS/")
 }
 
@@ -474,7 +450,7 @@ mod tests {
         let mut index = Subscriptions::new(Seeded::new(7));
         for (session, text) in texts.iter().enumerate() {
             index
-                .subscribe(topic(text), subscriber(session as u32), &[])
+                .subscribe(topic(text), subscriber(session as u32))
                 .unwrap();
         }
         index.check_invariants();
@@ -496,11 +472,11 @@ mod tests {
         let mut index = Subscriptions::new(Seeded::new(7));
         let mut keys = vec![];
         for text in ["a", "a/+", "a/#", "$share/g/a", "$share/h/a", "$SYS/#"] {
-            match index.subscribe(topic(text), subscriber(1), &keys).unwrap() {
+            match index.subscribe(topic(text), subscriber(1)).unwrap() {
                 Outcome::New(key) => keys.push(key),
                 Outcome::Replaced => panic!("{text} is new"),
             }
-            let again = index.subscribe(topic(text), subscriber(1), &keys).unwrap();
+            let again = index.subscribe(topic(text), subscriber(1)).unwrap();
             assert_eq!(again, Outcome::Replaced);
         }
         assert_eq!(
@@ -522,8 +498,8 @@ mod tests {
     #[test]
     fn filters_with_the_same_hash_do_not_meet() {
         let mut index = Subscriptions::new(Seeded::new(7));
-        let a = index.subscribe(topic("a"), subscriber(1), &[]).unwrap();
-        index.subscribe(topic("b"), subscriber(2), &[]).unwrap();
+        let a = index.subscribe(topic("a"), subscriber(1)).unwrap();
+        index.subscribe(topic("b"), subscriber(2)).unwrap();
         // Chain b behind a as if their hashes were equal.
         let (a_id, b_id) = (FilterId(0), FilterId(1));
         let hash = index.filters[0].hash;
@@ -549,7 +525,7 @@ mod tests {
             // Eight levels, "+" where a bit of the number is set.
             let levels = (0..8).map(|n| if bits >> n & 1 == 1 { "+" } else { "x" });
             let text = levels.collect::<Vec<_>>().join("/") + "/+";
-            match index.subscribe(topic(&text), subscriber(1), &held) {
+            match index.subscribe(topic(&text), subscriber(1)) {
                 Ok(Outcome::New(key)) => held.push(key),
                 Ok(Outcome::Replaced) => panic!("{text} is new"),
                 Err(refusal) => {
@@ -561,8 +537,8 @@ mod tests {
         assert_eq!(held.len(), Limits::WILDCARD_SHAPES_PER_SESSION);
         assert_eq!(refused, 200 - held.len());
         // Another session still gets a shape of its own, and the shapes there are cost nothing.
-        assert!(index.subscribe(topic("a/+"), subscriber(2), &[]).is_ok());
-        assert!(index.subscribe(topic("y/+"), subscriber(1), &held).is_ok());
+        assert!(index.subscribe(topic("a/+"), subscriber(2)).is_ok());
+        assert!(index.subscribe(topic("y/+"), subscriber(1)).is_ok());
     }
 
     #[test]
@@ -570,7 +546,7 @@ mod tests {
         let mut index = Subscriptions::new(Seeded::new(7));
         for session in 1..=3 {
             index
-                .subscribe(topic("$share/g/a"), subscriber(session), &[])
+                .subscribe(topic("$share/g/a"), subscriber(session))
                 .unwrap();
         }
         let mut matches = Matches::default();

@@ -5,7 +5,7 @@
 //! while nobody is subscribed: the first subscriber finds them brought up to date, and a timer
 //! keeps them so as long as there is one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Broker;
 use super::deadlines::Timer;
@@ -72,6 +72,9 @@ const LOADS: [&str; 9] = [
     "connections",
 ];
 const MINUTES: [(f64, &str); 3] = [(1.0, "1min"), (5.0, "5min"), (15.0, "15min")];
+
+/// Figures that young are not gathered again.
+const FRESH: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Sys {
@@ -140,7 +143,9 @@ impl Broker {
 
     /// Publishes what has changed.
     pub(super) fn refresh_sys(&mut self, now: Instant) {
-        if self.options.sys_interval.is_none() {
+        // Subscribing again and again must not make us count again and again.
+        let fresh = !self.sys.published.is_empty() && now - self.sys.averaged < FRESH;
+        if self.options.sys_interval.is_none() || fresh {
             return;
         }
         self.sys.average(&self.connections.counters, now);
