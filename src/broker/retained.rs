@@ -179,7 +179,7 @@ impl Retained {
 }
 
 /// How far a replay has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cursor {
     filter: Box<str>,
     after: Option<Vec<u8>>,

@@ -168,8 +168,9 @@ impl Broker {
         match old {
             Some(old) if wanted => *old = new,
             Some(old) => {
-                let cursor = std::mem::take(&mut old.cursor);
-                *old = Replay { cursor, ..new };
+                old.qos = new.qos;
+                old.subscription_id = new.subscription_id;
+                old.except = new.except.or(old.except);
             }
             None if wanted => session.replays.push_back(new),
             None => {}

@@ -761,7 +761,9 @@ impl Model {
         } else if options.retain_handling == RetainHandling::Send
             || options.retain_handling == RetainHandling::SendIfNew && is_new
         {
-            self.begin_replay(uid, &filter, options.qos, id);
+            self.begin_replay(uid, &filter, options, id);
+        } else if !is_new {
+            self.alter_replay(uid, &filter, options.qos, id);
         }
         match options.qos {
             QoS::AtMostOnce => ReasonCode::Success,
@@ -770,13 +772,35 @@ impl Model {
         }
     }
 
-    fn begin_replay(&mut self, uid: usize, filter: &str, granted: QoS, id: u32) {
-        let now = self.now;
+    /// The subscription was replaced while its replay may be under way: what is still to come does
+    /// so as the new one has it. It is not known how far it came.
+    fn alter_replay(&mut self, uid: usize, filter: &str, granted: QoS, id: u32) {
+        let upgrade = self.options.upgrade_outgoing_qos;
+        let session = self.session(uid);
+        session.give_up_replays(filter);
+        let of_filter = |copy: &&Copy| matches(filter, &copy.message.topic);
+        let altered: Vec<_> = session.replays.iter().filter(of_filter).cloned().collect();
+        for mut copy in altered {
+            copy.qos = if upgrade {
+                granted
+            } else {
+                granted.min(copy.message.qos)
+            };
+            copy.subscription_ids = Vec::from_iter((id != 0).then_some(id));
+            session.replays.push(copy);
+        }
+    }
+
+    fn begin_replay(&mut self, uid: usize, filter: &str, options: SubscriptionOptions, id: u32) {
+        let (now, granted) = (self.now, options.qos);
+        let own = self.session(uid).client_id.clone();
         let matching: Vec<_> = self
             .retained
             .iter()
             .filter(|message| matches(filter, &message.topic))
             .filter(|message| message.expires_at.is_none_or(|at| at > now))
+            // [MQTT-3.8.3-3]
+            .filter(|message| !(options.no_local && message.publisher == own))
             .cloned()
             .collect();
         let upgrade = self.options.upgrade_outgoing_qos;
