@@ -26,9 +26,9 @@ pub(super) struct Publication<'a> {
 }
 
 /// A publication and the one copy of it, as soon as somebody keeps it.
-struct Outgoing<'a> {
-    publication: &'a Publication<'a>,
-    kept: Option<Message>,
+pub(super) struct Outgoing<'a> {
+    pub publication: &'a Publication<'a>,
+    pub kept: Option<Message>,
 }
 
 impl Outgoing<'_> {
@@ -75,19 +75,10 @@ enum Step {
 
 /// How soon a member of a group could take a message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Readiness {
+pub(super) enum Readiness {
     Now,
     Queued,
     Absent,
-}
-
-/// What a member of a group leaves behind.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
-    /// Its session goes on: who is present may have what it has not acknowledged.
-    ItsSession,
-    /// Nothing: members that are absent too may have it.
-    ForEver,
 }
 
 impl Broker {
@@ -149,7 +140,7 @@ impl Broker {
             reached += usize::from(self.deliver_matched(own, outgoing, now));
         }
         for group in &matches.groups {
-            self.deliver_shared(*group, None, outgoing, now);
+            self.deliver_shared(*group, outgoing, now);
         }
         self.matches = matches;
         reached
@@ -208,18 +199,21 @@ impl Broker {
         }
     }
 
-    /// Delivers to one member of a group: the next that is ready, never to `except`.
-    fn deliver_shared(
+    /// Delivers to one member of a group: the next that is ready.
+    fn deliver_shared(&mut self, group: GroupId, outgoing: &mut Outgoing, now: Instant) {
+        match self.ready_member(group, None, outgoing) {
+            Some((_, member)) => self.deliver_to_member(group, member, outgoing, now),
+            None => self.connections.counters.dropped += 1,
+        }
+    }
+
+    pub(super) fn deliver_to_member(
         &mut self,
         group: GroupId,
-        except: Option<SessionId>,
+        member: Subscriber,
         outgoing: &mut Outgoing,
         now: Instant,
     ) {
-        let Some(member) = self.ready_member(group, except, outgoing) else {
-            self.connections.counters.dropped += 1;
-            return;
-        };
         let Publication { qos, retain, .. } = *outgoing.publication;
         let way = Way {
             // [MQTT-4.8.2-3]
@@ -231,27 +225,31 @@ impl Broker {
         self.deliver(member.session, way, outgoing, now);
     }
 
-    fn ready_member(
+    /// The member of a group, other than `except`, that can take a message soonest; the first of
+    /// them from the one on whose turn it is.
+    pub(super) fn ready_member(
         &mut self,
         group: GroupId,
         except: Option<SessionId>,
         outgoing: &Outgoing,
-    ) -> Option<Subscriber> {
+    ) -> Option<(Readiness, Subscriber)> {
         let (qos, bytes) = (outgoing.publication.qos, outgoing.len());
         let first = self.subscriptions.next_turn(group);
-        let members = self.subscriptions.members(group, first);
-        let mut best: Option<(Readiness, &Subscriber)> = None;
-        for member in members.filter(|member| Some(member.session) != except) {
+        let mut best: Option<(Readiness, Subscriber)> = None;
+        for member in self.subscriptions.members(group, first) {
+            if Some(member.session) == except {
+                continue;
+            }
             let qos = self.outgoing_qos(qos, member.qos);
             match self.readiness(member.session, qos, bytes) {
-                Some(Readiness::Now) => return Some(*member),
+                Some(Readiness::Now) => return Some((Readiness::Now, *member)),
                 Some(ready) if best.is_none_or(|(best, _)| ready < best) => {
-                    best = Some((ready, member));
+                    best = Some((ready, *member));
                 }
                 Some(_) | None => {}
             }
         }
-        best.map(|(_, member)| *member)
+        best
     }
 
     /// `None` where the message would be dropped.
@@ -374,49 +372,6 @@ impl Broker {
                 "Outgoing messages are being dropped for client {}.",
                 session.client_id
             );
-        }
-    }
-
-    /// The client is gone: messages of shared subscriptions that it has not acknowledged go to
-    /// others of the group, if there are any to take them.
-    pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
-        let subscriptions = &self.subscriptions;
-        let sessions = &self.sessions;
-        if subscriptions.shared_count() == 0 {
-            return;
-        }
-        let others = |group| {
-            subscriptions.members(group, 0).any(|member| {
-                let present = sessions[member.session].connection.is_some();
-                member.session != id && (present || leaving == Leaving::ForEver)
-            })
-        };
-        let mut groups: Vec<GroupId> = sessions[id].shared_groups().collect();
-        groups.retain(|group| others(*group));
-        if groups.is_empty() {
-            return;
-        }
-        for delivery in self.sessions[id].take_shared(|group| groups.contains(&group)) {
-            let Some(group) = delivery.group() else {
-                continue;
-            };
-            // [MQTT-3.3.2-5]
-            if delivery.message.content().is_expired(self.millis(now)) {
-                self.connections.counters.dropped += 1;
-                continue;
-            }
-            let publication = Publication {
-                content: delivery.message.content(),
-                qos: delivery.message.qos(),
-                retain: delivery.retain,
-                publisher: None,
-            };
-            let kept = Some(delivery.message.clone());
-            let mut outgoing = Outgoing {
-                publication: &publication,
-                kept,
-            };
-            self.deliver_shared(group, Some(id), &mut outgoing, now);
         }
     }
 }

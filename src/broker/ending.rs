@@ -6,7 +6,8 @@ use log::{info, warn};
 
 use super::connection::Phase;
 use super::deadlines::Timer;
-use super::deliver::{Leaving, Publication};
+use super::deliver::Publication;
+use super::handover::Leaving;
 use super::message::{Content, Message, Millis};
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, SessionId};
@@ -136,7 +137,7 @@ impl Broker {
             let deadline = &mut self.sessions[id].will_deadline;
             self.deadlines.arm(deadline, at, Timer::WillDelay(id));
         }
-        self.hand_on_shared(id, Leaving::ItsSession, now);
+        self.hand_on_shared(id, Leaving::Connection, now);
     }
 
     /// Discards a session, whose connection has ended: its Will is due now at the latest.
@@ -154,7 +155,7 @@ impl Broker {
         for key in std::mem::take(&mut session.subscriptions) {
             self.subscriptions.remove(key, id);
         }
-        self.hand_on_shared(id, Leaving::ForEver, now);
+        self.hand_on_shared(id, Leaving::Session, now);
         self.subscriptions.session_ended(id);
         self.refill.retain(|other| *other != id);
         self.sessions.remove(id);

@@ -17,6 +17,7 @@ mod deadlines;
 mod deliver;
 mod ending;
 mod groups;
+mod handover;
 mod hash;
 pub mod limits;
 mod message;

@@ -36,7 +36,7 @@ impl Broker {
                     self.acknowledge(id, publish.qos, packet_id, ReasonCode::Success);
                     return Ok(());
                 }
-                let received = self.sessions[session].received_count();
+                let received = self.sessions[session].received_here();
                 if received >= usize::from(self.options.limits.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {

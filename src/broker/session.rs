@@ -31,7 +31,8 @@ pub struct Session {
     pub will: Option<Box<Will>>,
     pub will_deadline: Option<Instant>,
     /// QoS 2 messages received and not yet released, in order of their ids.
-    received: Vec<PacketId>,
+    received: Vec<Received>,
+    received_here: usize,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
     sent: usize,
@@ -74,6 +75,14 @@ impl Delivery {
     pub fn group(&self) -> Option<GroupId> {
         self.origin.as_ref().and_then(|origin| origin.group)
     }
+}
+
+/// A QoS 2 message from the client that it has not released.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    packet_id: PacketId,
+    /// It came on the present connection.
+    here: bool,
 }
 
 /// A message that was sent and is not done with.
@@ -133,6 +142,7 @@ impl Session {
             will: None,
             will_deadline: None,
             received: Vec::new(),
+            received_here: 0,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             sent: 0,
@@ -366,33 +376,39 @@ impl Session {
 
     // ---- messages from the client -----------------------------------------------------------
 
-    /// A QoS 2 message came; `false` where it came before and has not been released
-    /// [MQTT-4.3.3-10].
-    pub fn receive(&mut self, packet_id: PacketId) -> bool {
-        match self.received.binary_search(&packet_id) {
-            Ok(_) => false,
-            Err(at) => {
-                self.received.insert(at, packet_id);
-                true
-            }
-        }
+    /// A QoS 2 message came, which must not have come before.
+    pub fn receive(&mut self, packet_id: PacketId) {
+        let at = self
+            .find_received(packet_id)
+            .expect_err("a message is received once");
+        let here = true;
+        self.received.insert(at, Received { packet_id, here });
+        self.received_here += 1;
     }
 
+    /// Whether a QoS 2 message came and has not been released [MQTT-4.3.3-10].
     pub fn has_received(&self, packet_id: PacketId) -> bool {
-        self.received.binary_search(&packet_id).is_ok()
+        self.find_received(packet_id).is_ok()
     }
 
-    pub fn received_count(&self) -> usize {
-        self.received.len()
+    /// How many of them came on the present connection: the others count for no Receive Maximum.
+    pub fn received_here(&self) -> usize {
+        self.received_here
     }
 
     /// PUBREL; `false` where no such message is known.
     pub fn released(&mut self, packet_id: PacketId) -> bool {
-        let found = self.received.binary_search(&packet_id);
-        if let Ok(at) = found {
-            self.received.remove(at);
-        }
-        found.is_ok()
+        let Ok(at) = self.find_received(packet_id) else {
+            return false;
+        };
+        let Received { here, .. } = self.received.remove(at);
+        self.received_here -= usize::from(here);
+        true
+    }
+
+    fn find_received(&self, packet_id: PacketId) -> Result<usize, usize> {
+        self.received
+            .binary_search_by_key(&packet_id, |received| received.packet_id)
     }
 
     // ---- connections ------------------------------------------------------------------------
@@ -402,6 +418,10 @@ impl Session {
     pub fn connected(&mut self, connection: ConnectionId) {
         assert!(self.connection.is_none(), "a session with two connections");
         self.connection = Some(connection);
+        self.received_here = 0;
+        self.received
+            .iter_mut()
+            .for_each(|received| received.here = false);
         self.sent = 0;
         let oldest = self
             .inflight
@@ -416,37 +436,28 @@ impl Session {
         }
     }
 
-    /// The groups whose messages this session has not acknowledged.
-    pub fn shared_groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+    /// Whether a message of a shared subscription waits or is in flight.
+    pub fn has_shared(&self) -> bool {
         let inflight = self.inflight.iter().filter_map(Inflight::delivery);
-        inflight.chain(&self.queue).filter_map(Delivery::group)
+        let mut deliveries = inflight.chain(&self.queue);
+        deliveries.any(|delivery| delivery.group().is_some())
     }
 
-    /// Takes out the messages of shared subscriptions that another member of the group may still
-    /// get: those that wait, and QoS 1 without PUBACK. A QoS 2 message that was sent stays with
-    /// this client [MQTT-4.8.2-4] [MQTT-4.8.2-5].
-    pub fn take_shared(&mut self, wanted: impl Fn(GroupId) -> bool) -> Vec<Delivery> {
-        let shared = |delivery: &Delivery| delivery.group().is_some_and(&wanted);
-        let mut taken = Vec::new();
-        let mut index = 0;
-        while index < self.inflight.len() {
-            match self.inflight[index].delivery() {
-                Some(delivery) if delivery.qos == QoS::AtLeastOnce && shared(delivery) => {
-                    taken.push(delivery.clone());
-                    self.remove_inflight(index);
-                }
-                _ => index += 1,
-            }
-        }
-        for delivery in std::mem::take(&mut self.queue) {
-            if shared(&delivery) {
-                self.queue_bytes -= delivery.message.len();
-                taken.push(delivery);
-            } else {
-                self.queue.push_back(delivery);
-            }
-        }
-        taken
+    /// Takes out what is in flight and what waits; to be put back, less what others got of it.
+    pub fn take_pending(&mut self) -> (VecDeque<Inflight>, VecDeque<Delivery>) {
+        (self.inflight_bytes, self.queue_bytes) = (0, 0);
+        (
+            std::mem::take(&mut self.inflight),
+            std::mem::take(&mut self.queue),
+        )
+    }
+
+    pub fn put_pending(&mut self, inflight: VecDeque<Inflight>, queue: VecDeque<Delivery>) {
+        let sent = inflight.iter().filter_map(Inflight::delivery);
+        self.inflight_bytes = sent.map(|delivery| delivery.message.len()).sum();
+        self.queue_bytes = queue.iter().map(|delivery| delivery.message.len()).sum();
+        self.sent = self.sent.min(inflight.len());
+        (self.inflight, self.queue) = (inflight, queue);
     }
 
     /// Panics where the parts of the state disagree.
@@ -471,7 +482,12 @@ impl Session {
             self.inflight.len(),
             "a Packet Identifier is used twice"
         );
-        assert!(self.received.is_sorted());
+        assert!(
+            self.received
+                .is_sorted_by_key(|received| received.packet_id)
+        );
+        let here = self.received.iter().filter(|received| received.here);
+        assert_eq!(here.count(), self.received_here);
         if self.connection.is_some() {
             assert!(self.expiry_deadline.is_none() && self.will_deadline.is_none());
         }

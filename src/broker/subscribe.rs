@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use log::info;
 
+use super::handover::Leaving;
 use super::limits::Limits;
 use super::retained::Cursor;
 use super::session::Replay;
-use super::subscriptions::{Outcome, Subscriber, sees_sys};
+use super::subscriptions::{Outcome, Subscriber, SubscriptionKey, sees_sys};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{
     Packet, Properties, PropertyId, QoS, ReasonCode, Refusal, RetainHandling, SubAck, Subscribe,
@@ -194,7 +195,7 @@ impl Broker {
         let reasons = topics
             .into_iter()
             .map(|topic| match topic {
-                Ok(topic) => self.unsubscribe(session, topic),
+                Ok(topic) => self.unsubscribe(session, topic, now),
                 Err(refusal) => refusal.code,
             })
             .collect();
@@ -218,7 +219,12 @@ impl Broker {
     }
 
     /// [MQTT-3.10.4-2] nothing new; [MQTT-3.10.4-3] what is under way goes on.
-    fn unsubscribe(&mut self, session_id: SessionId, topic: SubscriptionTopic) -> ReasonCode {
+    fn unsubscribe(
+        &mut self,
+        session_id: SessionId,
+        topic: SubscriptionTopic,
+        now: Instant,
+    ) -> ReasonCode {
         let Some(key) = self.subscriptions.key(topic, session_id) else {
             return ReasonCode::NoSubscriptionExisted;
         };
@@ -235,6 +241,9 @@ impl Broker {
                 .retain(|replay| replay.cursor.filter() != topic.filter.as_str());
         }
         info!(target: "unsubscribe", "{} {}", session.client_id, topic.filter.as_str());
+        if let SubscriptionKey::Shared(group) = key {
+            self.hand_on_shared(session_id, Leaving::Group(group), now);
+        }
         ReasonCode::Success
     }
 }

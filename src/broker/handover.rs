@@ -1,0 +1,84 @@
+//! What a member of a shared subscription leaves behind: others of its group may have it.
+//!
+//! A message stays with its session unless another member takes it then and there: nothing is lost
+//! on the way. A QoS 2 message that was sent stays in any case [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+
+use std::time::Instant;
+
+use super::deliver::{Outgoing, Publication, Readiness};
+use super::session::Delivery;
+use super::subscriptions::GroupId;
+use super::{Broker, SessionId};
+use crate::packet::QoS;
+
+/// How a member leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It is disconnected, its session goes on: members that are present may have what it has not
+    /// acknowledged.
+    Connection,
+    /// For ever: members that are away may have it too.
+    Session,
+    /// It has unsubscribed: members that are present may have what it was not sent yet.
+    Group(GroupId),
+}
+
+impl Broker {
+    pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
+        if self.subscriptions.shared_count() == 0 || !self.sessions[id].has_shared() {
+            return;
+        }
+        let (mut inflight, mut queue) = self.sessions[id].take_pending();
+        // [MQTT-3.10.4-3] after an UNSUBSCRIBE the delivery of what was sent is completed.
+        if !matches!(leaving, Leaving::Group(_)) {
+            inflight.retain(|inflight| match inflight.delivery() {
+                Some(delivery) if delivery.qos == QoS::AtLeastOnce => {
+                    !self.hand_on(id, leaving, delivery, now)
+                }
+                Some(_) | None => true,
+            });
+        }
+        queue.retain(|delivery| !self.hand_on(id, leaving, delivery, now));
+        self.sessions[id].put_pending(inflight, queue);
+    }
+
+    /// Whether the message is another member's now, or nobody's as it has expired.
+    fn hand_on(
+        &mut self,
+        id: SessionId,
+        leaving: Leaving,
+        delivery: &Delivery,
+        now: Instant,
+    ) -> bool {
+        let Some(group) = delivery.group() else {
+            return false;
+        };
+        if matches!(leaving, Leaving::Group(left) if left != group) {
+            return false;
+        }
+        // [MQTT-3.3.2-5]
+        if delivery.message.content().is_expired(self.millis(now)) {
+            self.connections.counters.dropped += 1;
+            return true;
+        }
+        let publication = Publication {
+            content: delivery.message.content(),
+            qos: delivery.message.qos(),
+            retain: delivery.retain,
+            publisher: None,
+        };
+        let kept = Some(delivery.message.clone());
+        let mut outgoing = Outgoing {
+            publication: &publication,
+            kept,
+        };
+        match self.ready_member(group, Some(id), &outgoing) {
+            Some((Readiness::Absent, _)) if leaving != Leaving::Session => false,
+            Some((_, member)) => {
+                self.deliver_to_member(group, member, &mut outgoing, now);
+                true
+            }
+            None => false,
+        }
+    }
+}
