@@ -5,7 +5,7 @@
 //! output, which is a pipe: lines are errors for people, [`READY`] says that the ports are open.
 
 use std::env;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -33,7 +33,7 @@ pub fn start(flags: &[String]) -> io::Result<u8> {
         for line in BufReader::new(output).lines() {
             match line?.as_str() {
                 READY => return Ok(0),
-                line => eprintln!("{line}"),
+                line => complain(line),
             }
         }
     }
@@ -47,15 +47,15 @@ pub fn start(flags: &[String]) -> io::Result<u8> {
 /// The second one says that it serves.
 pub fn report_ready() {
     if is_background() {
-        println!("{READY}");
+        let _ = writeln!(io::stdout(), "{READY}");
     }
 }
 
 /// Says what is wrong, where somebody reads it.
 pub fn complain(sentence: &str) {
-    if is_background() {
-        println!("{sentence}");
-    } else {
-        eprintln!("{sentence}");
-    }
+    // If nobody listens, there is nobody to tell.
+    let _ = match is_background() {
+        true => writeln!(io::stdout(), "{sentence}"),
+        false => writeln!(io::stderr(), "{sentence}"),
+    };
 }

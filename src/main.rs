@@ -5,6 +5,7 @@
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
 use std::process::{self, ExitCode};
 use std::time::Instant;
 
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
         .map(|flag| flag.to_string_lossy().into_owned())
         .collect();
     match Config::from_flags(&flags) {
-        Ok(Command::Help) => print!("{}", config::help()),
-        Ok(Command::Version) => println!("midge {}", env!("CARGO_PKG_VERSION")),
+        Ok(Command::Help) => say(&config::help()),
+        Ok(Command::Version) => say(concat!("midge ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(config)) => return run(*config, &flags),
         Err(sentence) => {
             daemon::complain(&format!("midge: {sentence} (midge --help lists all flags)"));
@@ -53,12 +54,18 @@ fn run(config: Config, flags: &[String]) -> ExitCode {
     }
 }
 
+/// Prints what was asked for; whoever has closed the pipe has read enough.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
 /// `--test-config`: says who could connect.
 fn check(config: &Config) {
     for (index, listener) in config.listeners.iter().enumerate() {
-        println!("{}: {}.", listener.origin, config.who_can_connect(index));
+        let who = config.who_can_connect(index);
+        say(&format!("{}: {who}.\n", listener.origin));
     }
-    println!("The configuration is good.");
+    say("The configuration is good.\n");
 }
 
 fn serve(mut config: Config) -> Result<(), String> {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use midge::broker::limits::{ListenerOptions, Options};
+use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::*;
 
 use PropertyId as P;
@@ -84,9 +84,11 @@ fn the_client_id_is_any_string() {
             let client = world.try_connect(connect(version, id));
             assert_eq!(world.read(client).connack().reason, R::Success, "{id}");
         }
-        let long = "x".repeat(65_535);
-        let client = world.try_connect(connect(version, &long));
+        let long = "x".repeat(Limits::CLIENT_ID_BYTES_MAX + 1);
+        let client = world.try_connect(connect(version, &long[1..]));
         assert_eq!(world.read(client).connack().reason, R::Success);
+        let client = world.try_connect(connect(version, &long));
+        world.expect_refused(client, R::ClientIdentifierNotValid);
     }
 }
 
@@ -413,5 +415,24 @@ fn no_packet_at_all_is_larger_than_the_client_takes() {
             let length = received.bytes.len();
             assert!(length <= max as usize, "{length} bytes, {max} at most");
         }
+        assert!(
+            !world.is_open(client),
+            "a client that cannot be answered is not served"
+        );
     }
+}
+
+#[test]
+fn a_client_that_cannot_be_answered_takes_no_session_over() {
+    let mut world = World::new();
+    let old = world.client(V5, "a");
+    let small = numbers(&[(P::MaximumPacketSize, 6)]);
+    let client = world.try_connect(Connect {
+        properties: small.as_properties(),
+        ..connect(V5, "a")
+    });
+    // Too small for a CONNACK with properties, large enough to say so.
+    assert_eq!(world.read(client).connack().reason, R::PacketTooLarge);
+    world.expect_closed(client);
+    world.expect_nothing(old);
 }

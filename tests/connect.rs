@@ -278,19 +278,24 @@ fn a_peer_that_sends_no_connect_is_gone_after_ten_seconds() {
 }
 
 #[test]
-fn peers_without_a_name_are_limited() {
+fn peers_that_are_slow_to_say_who_they_are_keep_nobody_out() {
     let mut world = World::new();
-    let first = world.open(V311);
-    for _ in 1..Limits::UNCONNECTED_MAX {
-        world.try_open(V311).unwrap();
-    }
-    assert_eq!(world.try_open(V311), None);
-    // One says who it is, which makes room for one.
-    world.send(first, &Packet::Connect(connect(V311, "a")));
-    assert_eq!(world.read(first).connack().reason, R::Success);
-    assert!(world.try_open(V311).is_some());
-    assert_eq!(world.try_open(V311), None);
-    // Those that say nothing make room in the end.
-    world.advance(Limits::CONNECT_WITHIN);
-    assert!(world.try_open(V311).is_some());
+    let honest = world.open(V311);
+    world.send(honest, &Packet::Connect(connect(V311, "honest")));
+    assert_eq!(world.read(honest).connack().reason, R::Success);
+    let silent: Vec<Client> = (0..Limits::UNCONNECTED_MAX)
+        .map(|_| world.accept(V311))
+        .collect();
+    world.turn();
+    assert!(silent.iter().all(|client| world.is_open(*client)));
+    // There are as many as may be: each that comes takes the place of the oldest.
+    let late = world.client(V311, "late");
+    world.expect_closed(silent[0]);
+    assert!(silent[1..].iter().all(|client| world.is_open(*client)));
+    // It has said who it is, which makes room for one.
+    world.open(V311);
+    assert!(world.is_open(silent[1]));
+    world.open(V311);
+    world.expect_closed(silent[1]);
+    assert!(world.is_open(honest) && world.is_open(late));
 }

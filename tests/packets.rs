@@ -381,8 +381,8 @@ fn what_is_wrong_is_refused() {
         ("packet type 0", V5, "00 00", Malformed),
         ("length of five bytes", V311, "30 8080808001", Malformed),
         // [MQTT-1.5.5-1] no more bytes than needed.
-        ("overlong length", V311, "c0 8000", Malformed),
-        ("overlong length of 127", V311, "30 ff8000", Malformed),
+        ("overlong length", V5, "c0 8000", Malformed), // [MQTT-1.5.5-1]
+        ("overlong length of 127", V5, "30 ff8000", Malformed),
         ("overlong property length", V5, "30 04 'a' 8000", Malformed),
         ("overlong property identifier", V5, "30 ['a' [8100 01]]", Malformed),
         // [MQTT-1.5.4-1]
@@ -731,5 +731,13 @@ fn noise_does_no_harm() {
                 assert!(written.len() <= length, "{packet:?} grew");
             }
         }
+    }
+}
+
+#[test]
+fn before_mqtt_5_a_length_may_be_padded() {
+    for version in [V31, V311] {
+        let decoded = decode(&[0xC0, 0x80, 0x80, 0x00], version, ANY_SIZE);
+        assert_eq!(decoded, Ok(Some((Packet::PingReq, 4))), "{version:?}");
     }
 }

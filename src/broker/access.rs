@@ -49,6 +49,6 @@ pub fn may_publish(topic: TopicName) -> Result<(), Refusal> {
 pub fn retain_not_supported() -> Refusal {
     Refusal::new(
         ReasonCode::RetainNotSupported,
-        "the server keeps no retained messages",
+        "the server keeps no retained messages (--retain-available is false)",
     )
 }

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::connection::{Aliases, Phase};
+use super::connection::{Aliases, Connection, Phase};
 use super::deadlines::Timer;
 use super::ending::Will;
+use super::limits::Limits;
 use super::message::{Content, Message, check_properties, put_forwarded};
+use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, access};
 use crate::packet::{
@@ -34,14 +36,24 @@ impl Broker {
         let terms = self.admit(id, &connect).inspect_err(|refusal| {
             let peer = &self.connections[id].peer;
             let Refusal { code, why } = refusal;
+            let client_id = Printable(connect.client_id);
             warn!(
-                "Client {} [{peer}] refused: {}: {why}.",
-                connect.client_id,
+                "Client {client_id} [{peer}] refused: {}: {why}.",
                 code.name()
             );
         })?;
-        let session_present = self.begin_session(id, &connect, &terms, now);
-        self.send_connack(id, &connect, &terms, session_present);
+        let mut block = PropertyBlock::new();
+        if connect.version == Version::V5 {
+            self.connack_properties(&connect, &terms, &mut block);
+        }
+        let mut connack = ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties: block.as_properties(),
+        };
+        self.check_fits(id, &connack)?;
+        connack.session_present = self.begin_session(id, &connect, &terms, now);
+        self.connections.send(id, &Packet::ConnAck(connack));
         self.log_connected(id, &connect, &terms);
         let session = self
             .sessions
@@ -117,7 +129,7 @@ impl Broker {
         access::may_publish(topic)?;
         // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
         if will.qos > self.options.max_qos {
-            let why = "the QoS of the will is above the server's --max-qos";
+            let why = "the QoS of the will is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if will.retain && !self.options.retain_available {
@@ -143,10 +155,13 @@ impl Broker {
 
     /// The client's id, or one that no session has [MQTT-3.2.2-16].
     fn client_id(&mut self, connect: &Connect) -> Result<String, Refusal> {
+        let invalid = |why| Err(Refusal::new(ReasonCode::ClientIdentifierNotValid, why));
+        if connect.client_id.len() > Limits::CLIENT_ID_BYTES_MAX {
+            return invalid("a client id must not have more than 1,024 bytes");
+        }
         if !connect.client_id.is_empty() {
             return Ok(connect.client_id.to_string());
         }
-        let invalid = |why| Err(Refusal::new(ReasonCode::ClientIdentifierNotValid, why));
         if !self.options.allow_zero_length_client_id {
             return invalid("a client must bring its id (--allow-zero-length-clientid is false)");
         }
@@ -233,7 +248,7 @@ impl Broker {
                 Timer::Connection(id),
             );
         }
-        self.connections.unconnected -= 1;
+        self.connections.no_longer_awaited(id);
         self.connected += 1;
         self.connections.counters.clients_maximum = self
             .connections
@@ -251,6 +266,7 @@ impl Broker {
         let Some(old) = self.sessions[session].connection else {
             return;
         };
+        let client_id = Printable(client_id);
         warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
         let why = "another connection uses this client id";
         self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
@@ -277,23 +293,19 @@ impl Broker {
         }
     }
 
-    fn send_connack(
-        &mut self,
-        id: ConnectionId,
-        connect: &Connect,
-        terms: &Terms,
-        session_present: bool,
-    ) {
-        let mut block = PropertyBlock::new();
-        if connect.version == Version::V5 {
-            self.connack_properties(connect, terms, &mut block);
+    /// Before anything is changed: a client that cannot be answered cannot be served.
+    fn check_fits(&self, id: ConnectionId, connack: &ConnAck) -> Result<(), Refusal> {
+        let Connection {
+            version,
+            packet_bytes_max,
+            ..
+        } = self.connections[id];
+        let mut bytes = Vec::new();
+        Packet::ConnAck(*connack).encode(version, &mut bytes);
+        match bytes.len() <= packet_bytes_max {
+            true => Ok(()),
+            false => Err(cannot_answer()),
         }
-        let connack = ConnAck {
-            session_present,
-            reason: ReasonCode::Success,
-            properties: block.as_properties(),
-        };
-        self.connections.send(id, &Packet::ConnAck(connack));
     }
 
     /// Only what differs from the default that the specification gives to its absence.
@@ -360,12 +372,12 @@ impl Broker {
         };
         let user_name = connect
             .user_name
-            .map_or(String::new(), |name| format!(", u'{name}'"));
+            .map_or(String::new(), |name| format!(", u'{}'", Printable(name)));
         info!(
             target: NOTICE,
             "New client connected from {} as {} (p{version}, c{}, k{}{user_name}).",
             self.connections[id].peer,
-            terms.client_id,
+            Printable(&terms.client_id),
             u8::from(connect.clean_start),
             terms.keep_alive,
         );
@@ -375,10 +387,21 @@ impl Broker {
 /// What the first bytes look like when they are no CONNECT: people mix up ports.
 pub(super) fn what_it_looks_like(bytes: &[u8]) -> &'static str {
     match bytes {
-        [0x16, 0x03, ..] => "this looks like TLS, but the listener speaks plain MQTT",
+        _ if looks_like_tls(bytes) => "this looks like TLS, but the listener speaks plain MQTT",
         [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', ..] => {
             "this looks like HTTP, but the listener speaks MQTT"
         }
         _ => "the first packet must be CONNECT",
     }
+}
+
+/// The client's Maximum Packet Size leaves no room for what has to be said.
+pub(super) fn cannot_answer() -> Refusal {
+    let why = "the client takes no packet as large as the answer";
+    Refusal::new(ReasonCode::PacketTooLarge, why)
+}
+
+/// A TLS handshake begins with these; as a CONNECT they would be one of three bytes.
+pub(super) fn looks_like_tls(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x16, 0x03])
 }

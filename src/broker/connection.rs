@@ -6,7 +6,7 @@
 //! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean
 //! another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
 use super::{ConnectionId, SessionId};
 use crate::packet::{
-    Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, Publish, QoS, Version,
+    self, Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, Publish, QoS,
+    Version,
 };
 
 /// What a connection is waiting for.
@@ -57,6 +58,10 @@ pub struct Connection {
     /// Whether the client wants Reason Strings on acknowledgements (3.1.2.11.7).
     pub wants_problem_information: bool,
     pub aliases: Option<Box<Aliases>>,
+    /// An answer is larger than the client takes: it cannot be served.
+    pub speechless: bool,
+    /// Its place in the order of opening.
+    opened: u64,
 }
 
 /// Topic Aliases (3.3.2.3.4), which end with the connection [MQTT-3.3.2-7].
@@ -93,10 +98,12 @@ impl Connection {
             last_packet: now,
             silence_max: None,
             deadline: None,
-            packet_bytes_max: usize::MAX,
+            packet_bytes_max: packet::PACKET_BYTES_MAX,
             receive_maximum: u16::MAX,
             wants_problem_information: true,
             aliases: None,
+            speechless: false,
+            opened: 0,
         }
     }
 
@@ -163,8 +170,9 @@ pub struct Connections {
     pub flush: Vec<ConnectionId>,
     /// Condemned in this turn.
     pub close: Vec<ConnectionId>,
-    /// Those that have not sent their CONNECT.
-    pub unconnected: usize,
+    /// Those that have not sent their CONNECT, in the order of opening.
+    awaiting: BTreeMap<u64, ConnectionId>,
+    opened: u64,
     pub counters: Counters,
     spare: SpareBuffers,
     /// Scratch for the properties that we add to a message.
@@ -176,8 +184,25 @@ const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
     pub fn open(&mut self, listener: usize, peer: Box<str>, now: Instant) -> ConnectionId {
-        self.unconnected += 1;
-        ConnectionId(self.slab.insert(Connection::new(listener, peer, now)) as u32)
+        self.opened += 1;
+        let mut connection = Connection::new(listener, peer, now);
+        connection.opened = self.opened;
+        let id = ConnectionId(self.slab.insert(connection) as u32);
+        self.awaiting.insert(self.opened, id);
+        id
+    }
+
+    /// The connection has sent its CONNECT, or will never.
+    pub fn no_longer_awaited(&mut self, id: ConnectionId) {
+        let opened = self[id].opened;
+        self.awaiting.remove(&opened);
+    }
+
+    /// The one that has gone without a CONNECT for the longest time, if there are too many.
+    pub fn one_too_many(&self) -> Option<ConnectionId> {
+        let too_many = self.awaiting.len() > Limits::UNCONNECTED_MAX;
+        let (_, oldest) = self.awaiting.first_key_value()?;
+        too_many.then_some(*oldest)
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Connection {
@@ -195,15 +220,17 @@ impl Connections {
         self.slab.len()
     }
 
-    /// Appends a packet. It leaves at the end of the turn.
+    /// Appends a packet, which leaves at the end of the turn; one that is larger than the client takes
+    /// is not sent, and the connection is marked, see [`Connection::speechless`].
     pub fn send(&mut self, id: ConnectionId, packet: &Packet) {
         let (version, bytes_max) = (self[id].version, self[id].packet_bytes_max);
         let tail = self.tail(id);
         let start = tail.len();
         packet.encode(version, tail);
-        // [MQTT-3.1.2-25] too large for this client: discarded, as if it had been sent.
+        // [MQTT-3.1.2-24]
         if tail.len() - start > bytes_max {
             tail.truncate(start);
+            self[id].speechless = true;
             return;
         }
         self.counters.packet_out(packet.packet_type());

@@ -11,6 +11,7 @@ use log::warn;
 use super::connection::{Sending, Sent};
 use super::limits::Limits;
 use super::message::{Content, Message};
+use super::printable::Printable;
 use super::session::{Delivery, Origin, Queued};
 use super::subscriptions::{GroupId, Subscriber};
 use super::{Broker, ConnectionId, SessionId};
@@ -368,10 +369,8 @@ impl Broker {
         let session = &mut self.sessions[id];
         if !session.dropping {
             session.dropping = true;
-            warn!(
-                "Outgoing messages are being dropped for client {}.",
-                session.client_id
-            );
+            let client_id = Printable(&session.client_id);
+            warn!("Outgoing messages are being dropped for client {client_id}.");
         }
     }
 }

@@ -9,6 +9,7 @@ use super::deadlines::Timer;
 use super::deliver::Publication;
 use super::handover::Leaving;
 use super::message::{Content, Message, Millis};
+use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, SessionId};
 use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
@@ -104,7 +105,7 @@ impl Broker {
                 self.log_ended(id, session, end);
                 self.disconnect_session(session, end, now);
             }
-            Phase::AwaitConnect => self.connections.unconnected -= 1,
+            Phase::AwaitConnect => self.connections.no_longer_awaited(id),
             Phase::Closing => {}
         }
     }
@@ -187,7 +188,7 @@ impl Broker {
     }
 
     fn log_ended(&self, id: ConnectionId, session: SessionId, end: End) {
-        let client_id = &self.sessions[session].client_id;
+        let client_id = Printable(&self.sessions[session].client_id);
         let peer = &self.connections[id].peer;
         match end {
             End::Refused(Refusal {

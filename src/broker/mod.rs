@@ -22,6 +22,7 @@ mod hash;
 pub mod limits;
 mod message;
 mod outbound;
+mod printable;
 mod publish;
 mod pump;
 mod retained;
@@ -44,6 +45,7 @@ use ending::End;
 pub use hash::Seeded;
 use limits::{Limits, Options};
 use message::Millis;
+use printable::Printable;
 use retained::Retained;
 use sessions::Sessions;
 use subscriptions::{Matches, Subscriptions};
@@ -97,6 +99,8 @@ pub struct Broker {
     sys: Sys,
     /// Clients connected now.
     connected: usize,
+    /// Too many peers have sent no CONNECT, which was logged.
+    crowded: bool,
     /// Assigned client ids so far.
     assigned: u64,
     /// Sessions that can be sent more in this turn.
@@ -122,6 +126,7 @@ impl Broker {
             deadlines: Deadlines::default(),
             sys: Sys::new(now),
             connected: 0,
+            crowded: false,
             assigned: 0,
             refill: Vec::new(),
             matches: Matches::default(),
@@ -130,11 +135,7 @@ impl Broker {
     }
 
     /// A socket was accepted by the listener of that index; `peer` is its address, for people.
-    /// `None` where too many peers have not said who they are: it is to be closed at once.
-    pub fn open(&mut self, listener: usize, peer: &str, now: Instant) -> Option<ConnectionId> {
-        if self.connections.unconnected >= Limits::UNCONNECTED_MAX {
-            return None;
-        }
+    pub fn open(&mut self, listener: usize, peer: &str, now: Instant) -> ConnectionId {
         self.connections.counters.sockets += 1;
         let id = self.connections.open(listener, peer.into(), now);
         let deadline = &mut self.connections[id].deadline;
@@ -143,7 +144,18 @@ impl Broker {
             now + Limits::CONNECT_WITHIN,
             Timer::Connection(id),
         );
-        Some(id)
+        // Those who are slow to say who they are must not keep the others out.
+        match self.connections.one_too_many() {
+            None => self.crowded = false,
+            Some(oldest) => {
+                if !std::mem::replace(&mut self.crowded, true) {
+                    warn!("Too many peers have sent no CONNECT: the oldest are closed.");
+                }
+                self.connections.counters.refused += 1;
+                self.end_connection(oldest, End::Lost, now);
+            }
+        }
+        id
     }
 
     /// The peer said this. What is not a whole packet yet is kept.
@@ -188,7 +200,10 @@ impl Broker {
                 Timer::SessionExpiry(id) => {
                     self.sessions[id].expiry_deadline = None;
                     self.connections.counters.expired += 1;
-                    info!("Expiring client {}.", self.sessions[id].client_id);
+                    info!(
+                        "Expiring client {}.",
+                        Printable(&self.sessions[id].client_id)
+                    );
                     self.end_session(id, now);
                 }
                 Timer::WillDelay(id) => {
@@ -244,11 +259,12 @@ impl Broker {
         let Some(session_id) = connection.session() else {
             return;
         };
+        let is_empty = connection.outbound.is_empty();
         let has_room = self.has_room(id);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             // All is taken: should messages be dropped again, it is another episode.
-            session.dropping &= !has_room;
+            session.dropping &= !is_empty;
         } else if has_room && !session.in_refill {
             session.in_refill = true;
             self.refill.push(session_id);
@@ -311,7 +327,8 @@ impl Broker {
     fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) -> usize {
         let connection = &self.connections[id];
         let awaits_connect = connection.phase == Phase::AwaitConnect;
-        if awaits_connect && bytes[0] != (PacketType::Connect as u8) << 4 {
+        let is_connect = bytes[0] >> 4 == PacketType::Connect as u8;
+        if awaits_connect && (!is_connect || connect::looks_like_tls(bytes)) {
             // [MQTT-3.1.0-1]
             let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
             warn!("Peer {} refused: {}.", connection.peer, refusal.why);
@@ -320,7 +337,10 @@ impl Broker {
         }
         let result = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
             Ok(None) => return 0,
-            Ok(Some((packet, length))) => self.on_packet(id, packet, now).map(|()| length),
+            Ok(Some((packet, length))) => match self.on_packet(id, packet, now) {
+                Ok(()) if self.connections[id].speechless => Err(connect::cannot_answer()),
+                result => result.map(|()| length),
+            },
             Err(refusal) => {
                 if awaits_connect {
                     warn!("Peer {} refused: {}.", connection.peer, refusal.why);

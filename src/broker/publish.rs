@@ -7,6 +7,7 @@ use log::debug;
 use super::connection::Connection;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
+use super::printable::Printable;
 use super::session::Acked;
 use super::{Broker, ConnectionId, SessionId, access};
 use crate::packet::{
@@ -40,7 +41,7 @@ impl Broker {
                 if received >= usize::from(self.options.limits.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {
-                    let why = "more QoS 2 messages than the server's receive maximum";
+                    let why = "more QoS 2 messages under way than --receive-maximum allows";
                     return Err(Refusal::new(ReasonCode::ReceiveMaximumExceeded, why));
                 }
             }
@@ -71,7 +72,7 @@ impl Broker {
     /// What ends the connection, beyond what decoding has found.
     fn check_publish(&self, publish: &Publish) -> Result<(), Refusal> {
         if publish.qos > self.options.max_qos {
-            let why = "the QoS is above the server's --max-qos";
+            let why = "the QoS is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if publish.retain && !self.options.retain_available {
@@ -109,7 +110,7 @@ impl Broker {
             };
         };
         if alias == 0 || alias > u32::from(self.options.limits.topic_alias_max) {
-            let why = "the topic alias is 0 or above the server's topic alias maximum";
+            let why = "the topic alias is 0 or above --max-topic-alias";
             return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
         }
         let index = alias as usize - 1;
@@ -142,10 +143,11 @@ impl Broker {
     ) {
         if let Err(refusal) = outcome {
             let Connection { peer, .. } = &self.connections[id];
-            let client_id = &self.sessions[session].client_id;
+            let client_id = Printable(&self.sessions[session].client_id);
+            let topic = Printable(publish.topic);
             debug!(
-                "Message from {client_id} [{peer}] to {} dropped: {}.",
-                publish.topic, refusal.why
+                "Message from {client_id} [{peer}] to {topic} dropped: {}.",
+                refusal.why
             );
             self.connections.counters.dropped += 1;
         }
@@ -260,7 +262,7 @@ impl Broker {
                 Ok(())
             }
             Acked::Unknown => {
-                let client_id = &self.sessions[session].client_id;
+                let client_id = Printable(&self.sessions[session].client_id);
                 debug!("{packet} from {client_id} for a message that is not in flight.");
                 Ok(())
             }

@@ -91,7 +91,7 @@ impl Retained {
             None => (self.len(), self.bytes),
         };
         if count >= limits.retained_messages_max || bytes + len > limits.retained_bytes_max {
-            let why = "the server's store for retained messages is full";
+            let why = "the store for retained messages is full (--max-retained-messages, --max-retained-bytes)";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         Ok(())

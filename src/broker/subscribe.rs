@@ -6,6 +6,7 @@ use log::info;
 
 use super::handover::Leaving;
 use super::limits::Limits;
+use super::printable::Printable;
 use super::retained::Cursor;
 use super::session::Replay;
 use super::subscriptions::{Outcome, Subscriber, SubscriptionKey, sees_sys};
@@ -129,8 +130,9 @@ impl Broker {
         if topic.share_name.is_none() {
             self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
         }
-        let client_id = &self.sessions[session_id].client_id;
-        info!(target: "subscribe", "{client_id} {} {}", qos as u8, topic.filter.as_str());
+        let client_id = Printable(&self.sessions[session_id].client_id);
+        let filter = Printable(topic.filter.as_str());
+        info!(target: "subscribe", "{client_id} {} {filter}", qos as u8);
         Ok(match qos {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
@@ -240,7 +242,8 @@ impl Broker {
                 .replays
                 .retain(|replay| replay.cursor.filter() != topic.filter.as_str());
         }
-        info!(target: "unsubscribe", "{} {}", session.client_id, topic.filter.as_str());
+        let filter = Printable(topic.filter.as_str());
+        info!(target: "unsubscribe", "{} {filter}", Printable(&session.client_id));
         if let SubscriptionKey::Shared(group) = key {
             self.hand_on_shared(session_id, Leaving::Group(group), now);
         }

@@ -87,7 +87,7 @@ pub enum Accepted {
 }
 
 impl Listener {
-    /// Opens what `asked` comes to, in one or two sockets.
+    /// Opens what `asked` comes to: a socket for each address.
     pub fn bind(index: usize, asked: &ListenerAddress) -> Result<Vec<Listener>, BindError> {
         let mut listeners: Vec<Listener> = Vec::new();
         let mut missing = None;
@@ -103,13 +103,13 @@ impl Listener {
                     if error.kind() == io::ErrorKind::AddrInUse
                         && asked.host == Host::Any
                         && !listeners.is_empty() => {}
+                Err(error) if is_decisive(&error) => {
+                    return Err(BindError::new(asked, &address.to_string(), &error));
+                }
                 // The machine may lack one of the families.
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EAFNOSUPPORT)) =>
-                {
+                Err(error) => {
                     missing = Some(BindError::new(asked, &address.to_string(), &error));
                 }
-                Err(error) => return Err(BindError::new(asked, &address.to_string(), &error)),
             }
         }
         match missing {
@@ -158,7 +158,7 @@ impl Listener {
                 Err(error) => error,
             };
             match error.raw_os_error() {
-                Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => return self.turn_away(&error),
+                Some(EMFILE | ENFILE | ENOMEM) => return self.turn_away(&error),
                 _ if error.kind() == io::ErrorKind::WouldBlock => {
                     self.has_more = false;
                     return Accepted::NoMore;
@@ -198,11 +198,11 @@ impl Listener {
             return Accepted::NoMore;
         }
         // Want of a descriptor is found out before whether anybody waits: perhaps nobody does.
-        let nobody =
-            matches!(self.socket.accept(), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        let turned_away = self.socket.accept().map(drop);
         self.reserve = reserve();
-        if nobody {
+        if let Err(error) = turned_away {
             self.has_more = false;
+            self.starved = error.kind() != io::ErrorKind::WouldBlock;
             return Accepted::NoMore;
         }
         Accepted::TurnedAway
@@ -222,17 +222,22 @@ fn resolve(asked: &ListenerAddress) -> Result<Vec<SocketAddr>, BindError> {
         Host::Named(name) => {
             let found = (name.as_str(), port).to_socket_addrs();
             return found
-                .map(|addresses| addresses.take(1).collect())
+                .map(|addresses| addresses.collect())
                 .map_err(|error| BindError::new(asked, name, &error));
         }
     };
     Ok(ips.map(|ip| SocketAddr::new(ip, port)).to_vec())
 }
 
-// Linux error numbers, which std names only in part.
+/// Whether an address that cannot be had is worth giving up for.
+fn is_decisive(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
+}
+
+// Error numbers of Linux on every processor, which std does not name.
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
-const EAFNOSUPPORT: i32 = 97;
-const EADDRNOTAVAIL: i32 = 99;
-const ENOBUFS: i32 = 105;

@@ -29,6 +29,10 @@ use socket::{Socket, Taken, Written};
 
 /// Bytes read from one socket before the others have their turn; the size of the read buffer too.
 const READ_BYTES: usize = 64 << 10;
+/// Sockets that one wait tells of.
+const EVENTS: usize = 1024;
+/// Turns in a row that may be spent on taking in alone.
+const HURRIES_MAX: u32 = 64;
 /// Connections accepted before those that exist have their turn.
 const ACCEPTS: usize = 256;
 /// How long a stopping server waits for clients to take what they are owed.
@@ -61,6 +65,8 @@ pub struct Server {
     /// Sockets that can be written to again.
     writable: Vec<ConnectionId>,
     turn: Turn,
+    /// Turns in a row that left events for the next.
+    hurries: u32,
     tcp_nodelay: bool,
     stopping: bool,
 }
@@ -69,7 +75,7 @@ impl Server {
     pub fn new(broker: Broker, tcp_nodelay: bool) -> io::Result<Server> {
         Ok(Server {
             poll: Poll::new()?,
-            events: Events::with_capacity(1024),
+            events: Events::with_capacity(EVENTS),
             broker,
             listeners: Vec::new(),
             sockets: Slab::new(),
@@ -78,6 +84,7 @@ impl Server {
             unread: Vec::new(),
             writable: Vec::new(),
             turn: Turn::default(),
+            hurries: 0,
             tcp_nodelay,
             stopping: false,
         })
@@ -121,7 +128,16 @@ impl Server {
     fn turn(&mut self) -> io::Result<()> {
         let now = self.wait(self.time_to_wait())?;
         self.take_in(now);
-        self.broker.handle_timeout(now);
+        // Who has been heard must be known before who has been silent too long is disconnected.
+        let more_events = self.events.iter().count() == EVENTS;
+        self.hurries = if more_events && self.hurries < HURRIES_MAX {
+            self.hurries + 1
+        } else {
+            0
+        };
+        if self.hurries == 0 {
+            self.broker.handle_timeout(now);
+        }
         let mut turn = std::mem::take(&mut self.turn);
         self.broker.end_turn(&mut turn, now);
         turn.flush.append(&mut self.writable);
@@ -133,7 +149,7 @@ impl Server {
 
     fn time_to_wait(&self) -> Option<Duration> {
         let accepting = self.listeners.iter().any(|listener| listener.has_more);
-        if !self.unread.is_empty() || accepting {
+        if !self.unread.is_empty() || accepting || self.hurries > 0 {
             return Some(Duration::ZERO);
         }
         let deadline = self.broker.poll_timeout()?;
@@ -142,12 +158,17 @@ impl Server {
 
     /// Waits for something to happen; returns what this turn calls now.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Instant> {
-        match self.poll.poll(&mut self.events, timeout) {
-            // A signal came: its notice is read in the next turn.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
+        let mut timeout = timeout;
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                // A signal came, perhaps after a long stop: look what has arrived meanwhile before
+                // anybody is judged by the clock.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                result => return result.map(|()| Instant::now()),
+            }
         }
-        Ok(Instant::now())
     }
 
     /// Reads, accepts, and notes what can be written to. Writes nothing.
@@ -225,13 +246,12 @@ impl Server {
             return;
         }
         let options = self.listeners[listener].index;
-        if let Some(id) = self.broker.open(options, &readable(peer), now) {
-            assert!(
-                id.index() == slot.key(),
-                "sockets and connections have come apart"
-            );
-            slot.insert(socket);
-        }
+        let id = self.broker.open(options, &readable(peer), now);
+        assert!(
+            id.index() == slot.key(),
+            "sockets and connections have come apart"
+        );
+        slot.insert(socket);
     }
 
     /// Writes what `id` is owed, as far as its socket takes it.

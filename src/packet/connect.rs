@@ -45,9 +45,15 @@ pub struct Will<'a> {
 }
 
 impl<'a> Connect<'a> {
-    pub(super) fn decode(body: &'a [u8]) -> Result<Connect<'a>, Refusal> {
+    pub(super) fn decode(reserved: u8, body: &'a [u8]) -> Result<Connect<'a>, Refusal> {
         let mut reader = Reader::new(body);
         let (version, bridge) = decode_version(&mut reader)?;
+        // [MQTT-2.1.3-1] except in MQTT 3.1, which reserves none.
+        if reserved != 0 && version != Version::V31 {
+            return Err(Refusal::malformed(
+                "reserved flags of the fixed header are wrong",
+            ));
+        }
         let flags = reader.u8()?;
         check_flags(flags, version)?;
         let keep_alive = reader.u16()?;

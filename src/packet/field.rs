@@ -92,16 +92,15 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
+    /// [MQTT-1.5.5-1] in as few bytes as the value needs.
     pub fn variable_byte_integer(&mut self) -> Result<u32, Refusal> {
-        match variable_byte_integer(self.bytes)? {
-            Some((value, length)) => {
-                self.take(length)?;
-                Ok(value)
-            }
-            None => Err(Refusal::malformed(
-                "the packet ends in the middle of a field",
-            )),
-        }
+        let found = variable_byte_integer(self.bytes)?;
+        let (value, length) = found.ok_or(Refusal::malformed(
+            "the packet ends in the middle of a field",
+        ))?;
+        check_minimal(value, length)?;
+        self.take(length)?;
+        Ok(value)
     }
 }
 
@@ -111,12 +110,6 @@ pub fn variable_byte_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Refus
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
-            // [MQTT-1.5.5-1] as few bytes as the value needs.
-            if index > 0 && *byte == 0 {
-                return Err(Refusal::malformed(
-                    "a length is encoded in more bytes than it needs",
-                ));
-            }
             return Ok(Some((value, index + 1)));
         }
     }
@@ -124,6 +117,15 @@ pub fn variable_byte_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>, Refus
         0..4 => Ok(None),
         _ => Err(Refusal::malformed(
             "a length is encoded in more than four bytes",
+        )),
+    }
+}
+
+pub fn check_minimal(value: u32, length: usize) -> Result<(), Refusal> {
+    match length == variable_byte_integer_len(value as usize) {
+        true => Ok(()),
+        false => Err(Refusal::malformed(
+            "a length is encoded in more bytes than it needs",
         )),
     }
 }

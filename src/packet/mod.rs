@@ -24,8 +24,11 @@ pub use reason::{ReasonCode, Refusal};
 pub use subscribe::{RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
 pub use topic::{SubscriptionTopic, TopicFilter, TopicName};
 
-use field::{Reader, put_with_length, variable_byte_integer};
+use field::{Reader, check_minimal, put_with_length, variable_byte_integer};
 use property::Place;
+
+/// The longest packet there can be: a first byte, a length of four bytes, and what that can say.
+pub const PACKET_BYTES_MAX: usize = 1 + 4 + field::VARIABLE_BYTE_INTEGER_MAX as usize;
 
 /// Packet Identifier (2.2.1), never 0.
 pub type PacketId = u16;
@@ -156,8 +159,9 @@ impl FixedHeader {
         let flags = first & 0x0F;
         // [MQTT-2.1.3-1] reserved flags have the value the table lists; MQTT 3.1 reserves none,
         // its clients may set DUP on whatever they repeat.
-        let reserved = packet_type != PacketType::Publish && version != Version::V31;
-        if reserved && flags != packet_type.reserved_flags() {
+        // A CONNECT brings its version: there they are checked with the rest of it.
+        let reserved = !matches!(packet_type, PacketType::Publish | PacketType::Connect);
+        if reserved && version != Version::V31 && flags != packet_type.reserved_flags() {
             return Err(Refusal::malformed(
                 "reserved flags of the fixed header are wrong",
             ));
@@ -165,6 +169,10 @@ impl FixedHeader {
         let Some((remaining, length)) = variable_byte_integer(rest)? else {
             return Ok(None);
         };
+        // [MQTT-1.5.5-1] is a rule of 5.0; before, a length may be padded.
+        if version == Version::V5 {
+            check_minimal(remaining, length)?;
+        }
         let header_len = 1 + length;
         let packet_len = header_len + remaining as usize;
         Ok(Some(FixedHeader {
@@ -190,7 +198,7 @@ pub fn decode(
         return Ok(None);
     };
     if header.packet_len > packet_bytes_max {
-        let why = "the packet is larger than the server's maximum packet size";
+        let why = "the packet is larger than the server's maximum packet size (--max-packet-size)";
         return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
     }
     let Some(body) = bytes.get(header.header_len..header.packet_len) else {
@@ -203,7 +211,7 @@ pub fn decode(
 fn decode_body(header: FixedHeader, body: &[u8], version: Version) -> Result<Packet<'_>, Refusal> {
     let ack = |body| Ack::decode(header.packet_type, body, version);
     Ok(match header.packet_type {
-        PacketType::Connect => Packet::Connect(Connect::decode(body)?),
+        PacketType::Connect => Packet::Connect(Connect::decode(header.flags, body)?),
         PacketType::ConnAck => Packet::ConnAck(ConnAck::decode(body, version)?),
         PacketType::Publish => Packet::Publish(Publish::decode(header.flags, body, version)?),
         PacketType::PubAck => Packet::PubAck(ack(body)?),

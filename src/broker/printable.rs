@@ -1,0 +1,41 @@
+//! Texts of peers, as they may stand in a log: in one line, without control characters, not too long.
+
+use std::fmt::{self, Display, Formatter, Write};
+
+/// Characters shown.
+const CHARS_MAX: usize = 200;
+
+/// A client id, a user name, a topic.
+pub struct Printable<'a>(pub &'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        for (index, char) in self.0.chars().enumerate() {
+            if index == CHARS_MAX {
+                return f.write_char('…');
+            }
+            match char.is_control() {
+                true => write!(f, "{}", char.escape_default())?,
+                false => f.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_writes_lines_of_the_log_but_midge() {
+        let forged = "x\n2026-01-01T00:00:00Z: all is well\u{1b}[31m\u{85}";
+        let shown = Printable(forged).to_string();
+        assert_eq!(
+            shown,
+            "x\\n2026-01-01T00:00:00Z: all is well\\u{1b}[31m\\u{85}"
+        );
+        let long = "ä".repeat(1_000);
+        assert_eq!(Printable(&long).to_string().chars().count(), CHARS_MAX + 1);
+    }
+}
