@@ -741,3 +741,18 @@ fn before_mqtt_5_a_length_may_be_padded() {
         assert_eq!(decoded, Ok(Some((Packet::PingReq, 4))), "{version:?}");
     }
 }
+
+#[test]
+fn mqtt_31_reserves_no_flags_not_even_in_connect() {
+    let mut bytes = Vec::new();
+    Packet::Connect(connect(V31, "a")).encode(V31, &mut bytes);
+    bytes[0] |= 0x0A;
+    assert!(matches!(
+        decode(&bytes, V311, ANY_SIZE),
+        Ok(Some((Packet::Connect(_), _)))
+    ));
+    let mut bytes = Vec::new();
+    Packet::Connect(connect(V311, "a")).encode(V311, &mut bytes);
+    bytes[0] |= 0x02;
+    assert!(decode(&bytes, V311, ANY_SIZE).is_err()); // [MQTT-2.1.3-1]
+}

@@ -488,3 +488,23 @@ fn many_packets_in_one_read_are_all_heard() {
     world.send_bytes(client, &stream);
     assert_eq!(world.payloads(watcher), expected); // [MQTT-4.6.0-5]
 }
+
+#[test]
+fn messages_of_an_earlier_connection_do_not_use_up_the_receive_maximum() {
+    let mut options = Options::default();
+    options.limits.receive_maximum = 2;
+    let mut world = World::with(options);
+    let hour = expiry(3_600);
+    let client = world.connect(durable(V5, "a", &hour));
+    let message = |id| Packet::Publish(publish_qos(QoS::ExactlyOnce, id, "t", "x"));
+    world.send(client, &message(1));
+    world.send(client, &message(2));
+    world.lose(client);
+    // 4.9: a new connection begins with the full quota.
+    let client = world.connect(durable(V5, "a", &hour));
+    world.send(client, &message(3));
+    world.send(client, &message(4));
+    assert_eq!(world.read_all(client).len(), 2);
+    world.send(client, &message(5));
+    world.expect_disconnect(client, R::ReceiveMaximumExceeded);
+}

@@ -403,3 +403,43 @@ fn a_replay_leaves_room_for_others() {
     world.turn();
     world.expect(quick, &Packet::PingResp);
 }
+
+#[test]
+fn a_replay_follows_its_subscription_when_that_is_replaced() {
+    let mut world = many(5_000, QoS::AtLeastOnce);
+    let client = world.client(V5, "s");
+    world.subscribe(client, "dev/#", QoS::AtLeastOnce);
+    let mut seen = Seen::default();
+    seen.take(&mut world, client);
+    let options = SubscriptionOptions {
+        retain_handling: RetainHandling::DoNotSend,
+        ..SubscriptionOptions::new(QoS::AtMostOnce)
+    };
+    world.send(client, &subscribe(2, &[("dev/#", options)]));
+    let qos = |received: &Received| match received.packet() {
+        Packet::Publish(publish) => Some(publish.qos),
+        _ => None,
+    };
+    // What was on its way comes first, with QoS 1; the rest as the new subscription has it.
+    let all = world.read_all(client);
+    let after = all
+        .iter()
+        .filter_map(qos)
+        .filter(|qos| *qos == QoS::AtMostOnce);
+    assert!(after.count() > 4_000, "most are sent after the change");
+}
+
+#[test]
+fn no_local_leaves_out_ones_own_retained_messages() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    let other = world.client(V5, "b");
+    world.send(client, &Packet::Publish(retained("t/mine", "x")));
+    world.send(other, &Packet::Publish(retained("t/others", "y")));
+    let options = SubscriptionOptions {
+        no_local: true,
+        ..SubscriptionOptions::new(QoS::AtMostOnce)
+    };
+    world.subscribe_with(client, "t/#", options);
+    assert_eq!(world.payloads(client), ["y"]); // [MQTT-3.8.3-3]
+}

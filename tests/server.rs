@@ -305,3 +305,27 @@ fn descriptors_and_memory_are_given_back() {
     let grown = broker.figure("VmRSS").saturating_sub(before);
     assert!(grown < 1 << 10, "{grown} kB more");
 }
+
+#[test]
+fn after_a_stop_nobody_is_disconnected_who_has_spoken_meanwhile() {
+    let broker = Midge::start(&["--quiet"]);
+    let mut clients: Vec<Client> = Vec::new();
+    for index in 0..200 {
+        let id = index.to_string();
+        let keep_alive = 1;
+        clients.push(broker.connect(Connect {
+            keep_alive,
+            ..connect(Version::V5, &id)
+        }));
+    }
+    broker.signal("STOP");
+    for client in &mut clients {
+        client.send(&Packet::PingReq);
+    }
+    // Longer than one and a half times the keep alive.
+    thread::sleep(Duration::from_millis(2_000));
+    broker.signal("CONT");
+    for client in &mut clients {
+        client.expect(&Packet::PingResp);
+    }
+}

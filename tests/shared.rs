@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use midge::broker::limits::Options;
+use midge::broker::limits::{Limits, Options};
 use midge::packet::*;
 
 use PropertyId as P;
@@ -353,4 +353,63 @@ fn wildcards_can_be_shared() {
         world.publish(publisher, topic, topic);
     }
     assert_eq!(world.payloads(client), sent(&["/a/b", "/a/b/c/d"]));
+}
+
+#[test]
+fn what_nobody_can_take_stays_with_the_member_that_was_lost() {
+    let mut options = Options::default();
+    options.limits.inflight_messages_max = 1;
+    options.limits.queued_messages_max = 1;
+    let mut world = World::with(options);
+    let a = member(&mut world, V5, "a", QoS::AtLeastOnce);
+    let publisher = world.client(V311, "p");
+    // Two for each of them: one in flight, one in the queue.
+    world.publish_as(publisher, QoS::AtLeastOnce, "t", "1");
+    world.publish_as(publisher, QoS::AtLeastOnce, "t", "2");
+    let b = member(&mut world, V5, "b", QoS::AtLeastOnce);
+    world.publish_as(publisher, QoS::AtLeastOnce, "t", "3");
+    world.publish_as(publisher, QoS::AtLeastOnce, "t", "4");
+    assert_eq!(world.payloads(a), ["1"]);
+    world.lose(a);
+    let a = again(&mut world, V5, "a");
+    let resent = world.read(a);
+    assert!(resent.publish().dup);
+    assert_eq!(resent.publish().payload, b"1");
+    world.send(a, &puback(resent.publish().packet_id.unwrap()));
+    assert_eq!(world.payloads(a), ["2"]);
+    assert_eq!(world.payloads(b), ["3"]);
+}
+
+#[test]
+fn what_waits_for_a_member_that_unsubscribes_goes_to_another() {
+    let mut options = Options::default();
+    options.limits.inflight_messages_max = 1;
+    let mut world = World::with(options);
+    let a = member(&mut world, V5, "a", QoS::AtLeastOnce);
+    let publisher = world.client(V311, "p");
+    for payload in ["1", "2"] {
+        world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
+    }
+    let b = member(&mut world, V5, "b", QoS::AtLeastOnce);
+    world.send(a, &unsubscribe(1, &["$share/g/t"]));
+    // What was sent is completed where it was begun [MQTT-3.10.4-3].
+    assert_eq!(world.payloads(a), ["1"]);
+    assert_eq!(world.payloads(b), ["2"]);
+}
+
+#[test]
+fn the_groups_of_one_filter_are_limited() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    let names: Vec<String> = (0..=Limits::GROUPS_PER_FILTER)
+        .map(|number| format!("$share/{number}/t"))
+        .collect();
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    let filters: Vec<_> = names.iter().map(|name| (name.as_str(), options)).collect();
+    world.send(client, &subscribe(1, &filters));
+    let received = world.read(client);
+    let reasons = received.reasons();
+    let (last, others) = reasons.split_last().unwrap();
+    assert!(others.iter().all(|reason| *reason == R::Success));
+    assert_eq!(*last, R::QuotaExceeded);
 }
