@@ -329,3 +329,19 @@ fn after_a_stop_nobody_is_disconnected_who_has_spoken_meanwhile() {
         client.expect(&Packet::PingResp);
     }
 }
+
+#[test]
+fn a_client_that_sends_far_too_much_can_read_why_it_is_cut_off() {
+    let broker = Midge::start(&["--quiet", "--max-packet-size", "1000"]);
+    let mut client = broker.client("a");
+    let mut stream = client.stream.try_clone().unwrap();
+    // Twenty megabytes in one packet: it is refused at its first bytes, and the rest keeps coming.
+    let sender = thread::spawn(move || {
+        let payload = "x".repeat(20 * MEGABYTE);
+        let packet = encoded(&Packet::Publish(publish("t", &payload)), Version::V5);
+        // The connection may end before all is sent.
+        let _ = stream.write_all(&packet);
+    });
+    client.expect_disconnect(ReasonCode::PacketTooLarge);
+    sender.join().unwrap();
+}

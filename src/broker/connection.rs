@@ -60,6 +60,8 @@ pub struct Connection {
     pub aliases: Option<Box<Aliases>>,
     /// An answer is larger than the client takes: it cannot be served.
     pub speechless: bool,
+    /// It was the server that ended it.
+    pub refused: bool,
     /// Its place in the order of opening.
     opened: u64,
 }
@@ -103,6 +105,7 @@ impl Connection {
             wants_problem_information: true,
             aliases: None,
             speechless: false,
+            refused: false,
             opened: 0,
         }
     }
@@ -220,8 +223,8 @@ impl Connections {
         self.slab.len()
     }
 
-    /// Appends a packet, which leaves at the end of the turn; one that is larger than the client takes
-    /// is not sent, and the connection is marked, see [`Connection::speechless`].
+    /// Appends a packet, which leaves at the end of the turn; one that is larger than the client
+    /// takes is not sent, and the connection is marked, see [`Connection::speechless`].
     pub fn send(&mut self, id: ConnectionId, packet: &Packet) {
         let (version, bytes_max) = (self[id].version, self[id].packet_bytes_max);
         let tail = self.tail(id);

@@ -98,6 +98,7 @@ impl Broker {
             .disarm(&mut connection.deadline, Timer::Connection(id));
         connection.leftover = Vec::new();
         connection.aliases = None;
+        connection.refused = matches!(end, End::Refused(_));
         self.connections.close.push(id);
         match phase {
             Phase::Connected(session) => {

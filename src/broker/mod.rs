@@ -271,6 +271,12 @@ impl Broker {
         }
     }
 
+    /// Whether it was the server that condemned this connection: its peer may have a reason to
+    /// read.
+    pub fn was_refused(&self, id: ConnectionId) -> bool {
+        self.connections[id].refused
+    }
+
     /// The socket of a condemned connection is closed: its slot is free. Call only at the end of a
     /// turn.
     pub fn forget(&mut self, id: ConnectionId) {

@@ -1,4 +1,5 @@
-//! Texts of peers, as they may stand in a log: in one line, without control characters, not too long.
+//! Texts of peers, as they may stand in a log: in one line, without control characters, not too
+//! long.
 
 use std::fmt::{self, Display, Formatter, Write};
 

@@ -19,8 +19,8 @@ pub struct Entry {
     pub message: Message,
     /// Grows with every message stored: a replay leaves out what came after it began.
     pub stamp: u64,
-    /// Hash of the client id of whoever published it, for its own No Local subscriptions; 0 for the
-    /// server itself.
+    /// Hash of the client id of whoever published it, for its own No Local subscriptions; 0 for
+    /// the server itself.
     pub publisher: u64,
 }
 
@@ -91,7 +91,7 @@ impl Retained {
             None => (self.len(), self.bytes),
         };
         if count >= limits.retained_messages_max || bytes + len > limits.retained_bytes_max {
-            let why = "the store for retained messages is full (--max-retained-messages, --max-retained-bytes)";
+            let why = "the store for retained messages is full (--max-retained-messages, -bytes)";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         Ok(())

@@ -11,6 +11,7 @@ mod listener;
 pub mod signals;
 mod socket;
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -38,6 +39,10 @@ const ACCEPTS: usize = 256;
 /// How long a stopping server waits for clients to take what they are owed.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a client that was refused may take to read why, and how many may at once.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGERING_MAX: usize = 256;
+
 /// Sockets have the tokens from 0 on, listeners and notices those from the end.
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_NOTICE: usize = usize::MAX - 64;
@@ -64,6 +69,10 @@ pub struct Server {
     unread: Vec<ConnectionId>,
     /// Sockets that can be written to again.
     writable: Vec<ConnectionId>,
+    /// Refused, told, and not closed yet; by time.
+    lingering: VecDeque<(Instant, ConnectionId)>,
+    /// Those of them whose peers have closed their side.
+    parted: Vec<ConnectionId>,
     turn: Turn,
     /// Turns in a row that left events for the next.
     hurries: u32,
@@ -83,6 +92,8 @@ impl Server {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             unread: Vec::new(),
             writable: Vec::new(),
+            lingering: VecDeque::new(),
+            parted: Vec::new(),
             turn: Turn::default(),
             hurries: 0,
             tcp_nodelay,
@@ -142,8 +153,9 @@ impl Server {
         self.broker.end_turn(&mut turn, now);
         turn.flush.append(&mut self.writable);
         turn.flush.iter().for_each(|&id| self.flush(id, now));
-        turn.close.iter().for_each(|&id| self.close(id));
+        turn.close.iter().for_each(|&id| self.close(id, now));
         self.turn = turn;
+        self.end_lingering(now);
         Ok(())
     }
 
@@ -152,7 +164,13 @@ impl Server {
         if !self.unread.is_empty() || accepting || self.hurries > 0 {
             return Some(Duration::ZERO);
         }
-        let deadline = self.broker.poll_timeout()?;
+        let lingering = self.lingering.front().map(|(until, _)| *until);
+        let deadline = self
+            .broker
+            .poll_timeout()
+            .into_iter()
+            .chain(lingering)
+            .min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -224,6 +242,7 @@ impl Server {
                 self.unread.push(id);
                 self.broker.receive(id, &self.buffer[..count], now);
             }
+            Taken::End if socket.lingering => self.parted.push(id),
             Taken::End => self.broker.lost(id, now),
         }
     }
@@ -266,15 +285,52 @@ impl Server {
             match socket.write(&slices[..used]) {
                 Written::Bytes(count) => self.broker.sent(id, count),
                 Written::Blocked => {}
+                Written::Lost if socket.lingering => self.parted.push(id),
                 Written::Lost => self.broker.lost(id, now),
             }
         }
+        if socket.lingering && socket.writable {
+            socket.say_no_more();
+        }
     }
 
-    /// Closes a condemned connection. The only place where a slot is freed.
-    fn close(&mut self, id: ConnectionId) {
-        let mut socket = self.sockets.remove(id.index());
-        socket.close(&mut self.buffer);
+    /// Closes a condemned connection: at once, if it was the peer that ended it; else the peer has
+    /// a moment to take what it was told. Closing with bytes unread would make the kernel reset
+    /// the connection, and the reason be lost.
+    fn close(&mut self, id: ConnectionId, now: Instant) {
+        let socket = &mut self.sockets[id.index()];
+        if !self.broker.was_refused(id) || socket.lost || self.lingering.len() >= LINGERING_MAX {
+            return self.free(id);
+        }
+        socket.lingering = true;
+        if socket.writable {
+            socket.say_no_more();
+        }
+        self.lingering.push_back((now + LINGER, id));
+    }
+
+    /// Frees the connections that were told and have left, or have had their moment.
+    fn end_lingering(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.parted) {
+            if self.lingering.iter().any(|(_, other)| *other == id) {
+                self.lingering.retain(|(_, other)| *other != id);
+                self.free(id);
+            }
+        }
+        while let Some((_, id)) = self
+            .lingering
+            .front()
+            .copied()
+            .filter(|(until, _)| *until <= now)
+        {
+            self.lingering.pop_front();
+            self.free(id);
+        }
+    }
+
+    /// The only place where a slot is freed; at the end of a turn.
+    fn free(&mut self, id: ConnectionId) {
+        let socket = self.sockets.remove(id.index());
         self.broker.forget(id);
         if socket.unread {
             self.unread.retain(|other| *other != id);
@@ -314,7 +370,10 @@ impl Server {
                 self.broker.outbound(*id, &mut [IoSlice::new(&[])]) > 0
                     && !self.sockets[id.index()].lost
             });
-            done.into_iter().for_each(|id| self.close(id));
+            for id in done {
+                self.sockets[id.index()].part(&mut self.buffer);
+                self.free(id);
+            }
             owed = blocked;
             if owed.is_empty() || now >= end {
                 break;

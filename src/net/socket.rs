@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-/// Reads of what nobody listens to any more, when a socket is closed.
+/// Reads when there is no time to linger.
 const DRAINS: usize = 4;
 
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Socket {
     pub unread: bool,
     /// Nothing can be read or written any more.
     pub lost: bool,
+    /// Refused: what it sends is read and not listened to, until it has seen why.
+    pub lingering: bool,
 }
 
 /// What a read gave.
@@ -53,6 +55,7 @@ impl Socket {
             read_closed: false,
             unread: false,
             lost: false,
+            lingering: false,
         }
     }
 
@@ -105,17 +108,19 @@ impl Socket {
         Written::Lost
     }
 
-    /// Says good-bye. Bytes left unread would make the kernel reset the connection, and the peer
-    /// lose the last packet that tells it why.
-    pub fn close(&mut self, buffer: &mut [u8]) {
-        if self.lost {
-            return;
-        }
-        let _ = self.stream.shutdown(Shutdown::Write);
+    /// The end without a moment to spare: what has come so far is read, so that closing resets
+    /// nothing.
+    pub fn part(&mut self, buffer: &mut [u8]) {
+        self.say_no_more();
         for _ in 0..DRAINS {
-            if !matches!(self.stream.read(buffer), Ok(1..)) {
+            if matches!(self.take(buffer), Taken::Nothing | Taken::End) {
                 break;
             }
         }
+    }
+
+    /// Everything has been said: the peer sees the end.
+    pub fn say_no_more(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 }
