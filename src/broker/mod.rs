@@ -19,12 +19,14 @@ mod ending;
 mod groups;
 mod handover;
 mod hash;
+mod invariants;
 pub mod limits;
 mod message;
 mod outbound;
 mod printable;
 mod publish;
 mod pump;
+mod received;
 mod retained;
 mod session;
 mod sessions;
@@ -484,41 +486,5 @@ impl Broker {
 
     fn is_closing(&self, id: ConnectionId) -> bool {
         self.connections[id].phase == Phase::Closing
-    }
-
-    /// Panics where the parts of the broker disagree; for tests, after every verb.
-    pub fn check_invariants(&self) {
-        self.subscriptions.check_invariants();
-        let mut connected = 0;
-        for (id, connection) in self.connections.iter() {
-            if let Some(session) = connection.session() {
-                assert_eq!(self.sessions[session].connection, Some(id));
-                connected += 1;
-            }
-            if connection.phase == Phase::Closing {
-                assert!(
-                    self.connections.close.contains(&id),
-                    "ended and never closed"
-                );
-            }
-        }
-        assert_eq!(connected, self.connected);
-        let mut subscriptions = 0;
-        for (id, session) in self.sessions.iter() {
-            session.check_invariants();
-            assert_eq!(self.sessions.find(&session.client_id), Some(id));
-            subscriptions += session.subscriptions.len();
-            match session.connection {
-                Some(connection) => {
-                    let connection = &self.connections[connection];
-                    assert_eq!(connection.session(), Some(id));
-                    assert!(session.sent_count() <= usize::from(connection.receive_maximum));
-                }
-                None => assert!(session.expiry_interval > 0, "a session outlives its time"),
-            }
-        }
-        let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();
-        assert_eq!(subscriptions, index);
-        assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 2);
     }
 }

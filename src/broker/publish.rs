@@ -32,12 +32,12 @@ impl Broker {
         };
         match publish.packet_id {
             Some(packet_id) if publish.qos == QoS::ExactlyOnce => {
-                if self.sessions[session].has_received(packet_id) {
+                if self.sessions[session].received.contains(packet_id) {
                     // [MQTT-4.3.3-10] it came before: say so again, deliver it once.
                     self.acknowledge(id, publish.qos, packet_id, ReasonCode::Success);
                     return Ok(());
                 }
-                let received = self.sessions[session].received_here();
+                let received = self.sessions[session].received.here();
                 if received >= usize::from(self.options.limits.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {
@@ -176,7 +176,7 @@ impl Broker {
             Ok(_) | Err(_) => {}
         }
         if publish.qos == QoS::ExactlyOnce {
-            self.sessions[session].receive(packet_id);
+            self.sessions[session].received.insert(packet_id);
         }
         let reason = match outcome {
             Ok(0) => ReasonCode::NoMatchingSubscribers,
@@ -196,7 +196,7 @@ impl Broker {
     }
 
     pub(super) fn on_pubrel(&mut self, id: ConnectionId, session: SessionId, ack: Ack) {
-        let reason = match self.sessions[session].released(ack.packet_id) {
+        let reason = match self.sessions[session].received.release(ack.packet_id) {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };

@@ -11,6 +11,7 @@ use super::ConnectionId;
 use super::ending::Will;
 use super::limits::{Limits, QueueOverflow};
 use super::message::Message;
+use super::received::Received;
 use super::retained::Cursor;
 use super::subscriptions::{GroupId, SubscriptionKey};
 use crate::packet::{PacketId, QoS};
@@ -30,9 +31,8 @@ pub struct Session {
     pub filter_bytes: usize,
     pub will: Option<Box<Will>>,
     pub will_deadline: Option<Instant>,
-    /// QoS 2 messages received and not yet released, in order of their ids.
-    received: Vec<Received>,
-    received_here: usize,
+    /// QoS 2 messages from the client that it has not released.
+    pub received: Received,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
     sent: usize,
@@ -75,14 +75,6 @@ impl Delivery {
     pub fn group(&self) -> Option<GroupId> {
         self.origin.as_ref().and_then(|origin| origin.group)
     }
-}
-
-/// A QoS 2 message from the client that it has not released.
-#[derive(Clone, Copy, Debug)]
-struct Received {
-    packet_id: PacketId,
-    /// It came on the present connection.
-    here: bool,
 }
 
 /// A message that was sent and is not done with.
@@ -141,8 +133,7 @@ impl Session {
             filter_bytes: 0,
             will: None,
             will_deadline: None,
-            received: Vec::new(),
-            received_here: 0,
+            received: Received::default(),
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             sent: 0,
@@ -374,43 +365,6 @@ impl Session {
         !self.queue.is_empty() || !self.replays.is_empty() || self.sent < self.inflight.len()
     }
 
-    // ---- messages from the client -----------------------------------------------------------
-
-    /// A QoS 2 message came, which must not have come before.
-    pub fn receive(&mut self, packet_id: PacketId) {
-        let at = self
-            .find_received(packet_id)
-            .expect_err("a message is received once");
-        let here = true;
-        self.received.insert(at, Received { packet_id, here });
-        self.received_here += 1;
-    }
-
-    /// Whether a QoS 2 message came and has not been released [MQTT-4.3.3-10].
-    pub fn has_received(&self, packet_id: PacketId) -> bool {
-        self.find_received(packet_id).is_ok()
-    }
-
-    /// How many of them came on the present connection: the others count for no Receive Maximum.
-    pub fn received_here(&self) -> usize {
-        self.received_here
-    }
-
-    /// PUBREL; `false` where no such message is known.
-    pub fn released(&mut self, packet_id: PacketId) -> bool {
-        let Ok(at) = self.find_received(packet_id) else {
-            return false;
-        };
-        let Received { here, .. } = self.received.remove(at);
-        self.received_here -= usize::from(here);
-        true
-    }
-
-    fn find_received(&self, packet_id: PacketId) -> Result<usize, usize> {
-        self.received
-            .binary_search_by_key(&packet_id, |received| received.packet_id)
-    }
-
     // ---- connections ------------------------------------------------------------------------
 
     /// The client is connected (again): what is in flight is to be sent again, each PUBREL first,
@@ -418,10 +372,7 @@ impl Session {
     pub fn connected(&mut self, connection: ConnectionId) {
         assert!(self.connection.is_none(), "a session with two connections");
         self.connection = Some(connection);
-        self.received_here = 0;
-        self.received
-            .iter_mut()
-            .for_each(|received| received.here = false);
+        self.received.begin_connection();
         self.sent = 0;
         let oldest = self
             .inflight
@@ -482,12 +433,7 @@ impl Session {
             self.inflight.len(),
             "a Packet Identifier is used twice"
         );
-        assert!(
-            self.received
-                .is_sorted_by_key(|received| received.packet_id)
-        );
-        let here = self.received.iter().filter(|received| received.here);
-        assert_eq!(here.count(), self.received_here);
+        self.received.check_invariants();
         if self.connection.is_some() {
             assert!(self.expiry_deadline.is_none() && self.will_deadline.is_none());
         }

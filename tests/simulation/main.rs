@@ -383,7 +383,7 @@ impl Simulation {
                 properties.number(PropertyId::TopicAliasMaximum, *prng.pick(&[1, 3, 20]));
             }
             if prng.chance(25) && !self.healing {
-                let maximum = *prng.pick(&[60, 100, 400, 6_000]);
+                let maximum = *prng.pick(&[150, 250, 400, 6_000]);
                 properties.number(PropertyId::MaximumPacketSize, maximum);
             }
             if prng.chance(20) {

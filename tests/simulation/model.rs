@@ -96,8 +96,8 @@ struct Session {
     will: Option<Will>,
     will_at: Option<Millis>,
     subscriptions: Vec<Subscription>,
-    /// QoS 2 ids from the client that it has not released.
-    received: BTreeSet<PacketId>,
+    /// QoS 2 ids from the client that it has not released, and the link they came on.
+    received: BTreeMap<PacketId, usize>,
     pending: Vec<Copy>,
     replays: Vec<Copy>,
     inflight: BTreeMap<PacketId, Inflight>,
@@ -109,7 +109,8 @@ struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Nobody,
-    /// Sent to that session; `gone` if its connection ended before it acknowledged.
+    /// Sent to that session; `gone` if its connection ended before it acknowledged, and others
+    /// may have it since.
     Sent {
         uid: usize,
         qos: QoS,
@@ -123,8 +124,20 @@ struct Shared {
     group: (String, String),
     message: Rc<Message>,
     holder: Holder,
+    /// The sessions it may wait with, or be in flight to: one of them has it.
+    within: BTreeSet<usize>,
+    /// Its group has ended: members of another of that name do not get it.
+    orphan: bool,
     /// It may be lost.
     weak: bool,
+}
+
+/// What a session leaves that other members of a group may take.
+#[derive(Clone, Copy)]
+enum Leaving<'a> {
+    Connection,
+    Session,
+    Group(&'a (String, String)),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -243,7 +256,8 @@ impl Model {
                 true => Limits::CONNECT_PACKET_BYTES_MAX,
                 false => self.options.limits.packet_bytes_max,
             };
-            if awaits_connect && rest[0] >> 4 != 1 {
+            // What begins like TLS would be a CONNECT of three bytes.
+            if awaits_connect && (rest[0] >> 4 != 1 || rest.starts_with(&[0x16, 3])) {
                 return self.close(link, End::WithWill);
             }
             match packet::decode(rest, connection.version, most) {
@@ -332,16 +346,10 @@ impl Model {
         let Phase::Connected(uid) = phase else {
             return;
         };
-        for shared in &mut self.shared {
-            if let Holder::Sent { uid: by, gone, .. } = &mut shared.holder {
-                *gone |= *by == uid;
-            }
-        }
         let now = self.now;
         let session = self.session(uid);
         session.link = None;
         for inflight in session.inflight.values_mut() {
-            inflight.floating |= inflight.shared.is_some() && inflight.qos == QoS::AtLeastOnce;
             inflight.here = false;
             inflight.counts = false;
         }
@@ -361,11 +369,89 @@ impl Model {
             }
             _ => {}
         }
+        self.hand_on(uid, Leaving::Connection);
+        self.float(uid);
+    }
+
+    /// Others may have what this session leaves: those that are present, or after its end all that
+    /// there are. What nobody takes stays with it.
+    fn hand_on(&mut self, uid: usize, leaving: Leaving) {
+        for at in 0..self.shared.len() {
+            let twins = self.twins(at).count() > 1;
+            let shared = &self.shared[at];
+            // [MQTT-3.10.4-3] what was sent is completed.
+            let is_sent = matches!(shared.holder, Holder::Sent { uid: by, .. } if by == uid);
+            let stays = match leaving {
+                Leaving::Group(group) => shared.group != *group || is_sent && !twins,
+                Leaving::Connection | Leaving::Session => false,
+            };
+            if !shared.within.contains(&uid) || stays {
+                continue;
+            }
+            let ends = matches!(leaving, Leaving::Session);
+            let others = self.sessions.iter().filter(|other| {
+                let is_there = ends || other.link.is_some();
+                other.uid != uid && is_there && other.is_member(&shared.group) && !shared.orphan
+            });
+            let others: Vec<usize> = others.map(|other| other.uid).collect();
+            let shared = &mut self.shared[at];
+            if ends {
+                shared.within.remove(&uid);
+                shared.weak |= others.is_empty();
+            }
+            shared.within.extend(others);
+            let is_alone = shared.within.len() == 1;
+            if let Holder::Sent { uid: by, gone, .. } = &mut shared.holder {
+                *gone |= *by == uid && (!is_alone || twins);
+            }
+        }
+    }
+
+    /// Which of the messages in flight to a session that is gone may be with another member now.
+    fn float(&mut self, uid: usize) {
+        let now = self.now;
+        let found = self.sessions.iter_mut().find(|session| session.uid == uid);
+        let inflight = found.map(|session| session.inflight.values_mut());
+        for inflight in inflight.into_iter().flatten() {
+            let Some(shared) = inflight.shared.map(|at| &self.shared[at]) else {
+                continue;
+            };
+            let has_gone = match shared.holder {
+                Holder::Sent { uid: by, gone, .. } => gone || by != uid,
+                Holder::Nobody | Holder::Done => true,
+            };
+            let has_expired = shared.message.expires_at.is_some_and(|at| at <= now);
+            inflight.floating |= inflight.qos == QoS::AtLeastOnce && (has_gone || has_expired);
+        }
+    }
+
+    /// Messages of the same group that cannot be told apart from this one; it is one of them.
+    fn twins(&self, at: usize) -> impl Iterator<Item = usize> {
+        let one = &self.shared[at];
+        let twins = self.shared.iter().enumerate().filter(|(_, other)| {
+            other.group == one.group
+                && other.message.topic == one.message.topic
+                && other.message.payload == one.message.payload
+        });
+        twins.map(|(at, _)| at)
+    }
+
+    /// This session has it, and nobody else; where it has twins, one of all these has it.
+    fn is_within(&mut self, at: usize, uid: usize) {
+        let twins: Vec<usize> = self.twins(at).collect();
+        let mut within = BTreeSet::from([uid]);
+        if twins.len() > 1 {
+            within.extend(twins.iter().flat_map(|twin| &self.shared[*twin].within));
+        }
+        for twin in twins {
+            self.shared[twin].within = within.clone();
+        }
     }
 
     fn end_session(&mut self, uid: usize) {
         self.publish_will(uid);
         self.sessions.retain(|session| session.uid != uid);
+        self.hand_on(uid, Leaving::Session);
         for shared in &mut self.shared {
             match shared.holder {
                 // [MQTT-4.8.2-5] not to anybody else.
@@ -376,7 +462,7 @@ impl Model {
                 _ => {}
             }
         }
-        self.weaken_empty_groups();
+        self.end_empty_groups();
     }
 
     fn publish_will(&mut self, uid: usize) {
@@ -413,11 +499,11 @@ impl Model {
         }
     }
 
-    /// A group without members lets go of what it has not delivered.
-    fn weaken_empty_groups(&mut self) {
+    /// A group without members ends; those that left it keep what they have.
+    fn end_empty_groups(&mut self) {
         let sessions = &self.sessions;
         for shared in &mut self.shared {
-            shared.weak |= !sessions
+            shared.orphan |= !sessions
                 .iter()
                 .any(|session| session.is_member(&shared.group));
         }
@@ -456,8 +542,8 @@ impl Model {
             }
             Packet::PubRel(ack) => {
                 let reason = match self.session(uid).received.remove(&ack.packet_id) {
-                    true => ReasonCode::Success,
-                    false => ReasonCode::PacketIdentifierNotFound,
+                    Some(_) => ReasonCode::Success,
+                    None => ReasonCode::PacketIdentifierNotFound,
                 };
                 self.answer(link, Answer::PubComp(ack.packet_id, reason));
             }
@@ -588,7 +674,7 @@ impl Model {
             will: None,
             will_at: None,
             subscriptions: Vec::new(),
-            received: BTreeSet::new(),
+            received: BTreeMap::new(),
             pending: Vec::new(),
             replays: Vec::new(),
             inflight: BTreeMap::new(),
@@ -615,11 +701,13 @@ impl Model {
         if publish.qos == QoS::ExactlyOnce {
             let id = publish.packet_id.expect("QoS 2 has an id");
             let received = &self.session(uid).received;
-            if received.contains(&id) {
+            if received.contains_key(&id) {
                 self.answer(link, Answer::PubRec(id, ReasonCode::Success));
                 return Ok(());
             }
-            if received.len() >= receive_maximum && version == Version::V5 {
+            // 4.9: quotas begin anew with each connection.
+            let here = received.values().filter(|began| **began == link).count();
+            if here >= receive_maximum && version == Version::V5 {
                 return Err(());
             }
         }
@@ -647,7 +735,7 @@ impl Model {
             self.answer(link, Answer::PubAck(id, reason));
         } else {
             if !reason.is_error() {
-                self.session(uid).received.insert(id);
+                self.session(uid).received.insert(id, link);
             }
             self.answer(link, Answer::PubRec(id, reason));
         }
@@ -838,10 +926,11 @@ impl Model {
         if session.subscriptions.len() == before {
             return ReasonCode::NoSubscriptionExisted;
         }
-        if share_name.is_none() {
-            session.give_up_replays(&filter);
+        match share_name {
+            None => session.give_up_replays(&filter),
+            Some(share_name) => self.hand_on(uid, Leaving::Group(&(share_name, filter))),
         }
-        self.weaken_empty_groups();
+        self.end_empty_groups();
         ReasonCode::Success
     }
 
@@ -973,7 +1062,11 @@ impl Model {
         groups.sort();
         groups.dedup();
         for group in &groups {
+            let members = self.sessions.iter().filter(|one| one.is_member(group));
+            let within = members.map(|member| member.uid).collect();
             self.shared.push(Shared {
+                within,
+                orphan: false,
                 group: group.clone(),
                 message: message.clone(),
                 holder: Holder::Nobody,
@@ -1132,8 +1225,8 @@ impl Model {
             inflight.counts = true;
             inflight.floating = false;
             if let Some(shared) = inflight.shared {
-                let twins = self.shared.iter();
-                let twins = twins.filter(|it| looks_like(&it.message)).count();
+                let twins = self.twins(shared).count();
+                self.is_within(shared, uid);
                 let holder = &mut self.shared[shared].holder;
                 match holder {
                     Holder::Sent { uid: by, gone, .. } if *by == uid => *gone = false,
@@ -1180,7 +1273,6 @@ impl Model {
                 if !has_ended {
                     session.expect_nothing_to_resend_before(u64::MAX);
                 }
-                let is_handed_on = shared.is_some() && publish.qos == QoS::AtLeastOnce;
                 let inflight = Inflight {
                     copy,
                     qos: publish.qos,
@@ -1189,13 +1281,16 @@ impl Model {
                     here: !has_ended,
                     counts: !has_ended,
                     shared,
-                    floating: has_ended && is_handed_on,
+                    floating: false,
                 };
                 let old = session.inflight.insert(id, inflight);
                 assert!(
                     old.is_none_or(|old| old.floating),
                     "Packet Identifier {id} is in use"
                 );
+                if has_ended {
+                    self.float(uid);
+                }
             }
         }
     }
@@ -1253,6 +1348,7 @@ impl Model {
         let candidates: Vec<usize> = (0..self.shared.len())
             .filter(|at| self.shared[*at].group == *group)
             .filter(|at| looks_like(&self.shared[*at].message))
+            .filter(|at| self.shared[*at].within.contains(&uid))
             .collect();
         let holder = |at: &&usize| self.shared[**at].holder;
         let nobodys = candidates.iter().find(|at| holder(at) == Holder::Nobody);
@@ -1262,12 +1358,16 @@ impl Model {
             Holder::Nobody | Holder::Done => false,
         }));
         let at = *free?;
-        self.shared[at].holder = match qos {
+        if !has_ended {
+            self.is_within(at, uid);
+        }
+        let shared = &mut self.shared[at];
+        shared.holder = match qos {
             QoS::AtMostOnce => Holder::Done,
             _ => Holder::Sent {
                 uid,
                 qos,
-                gone: has_ended,
+                gone: has_ended && shared.within.len() > 1,
             },
         };
         Some(at)
@@ -1339,7 +1439,8 @@ impl Model {
         let before = session.pending.len();
         session.pending.retain(|copy| {
             index += 1;
-            index > at + 1 || (index <= at && !precedes(copy))
+            // Nothing was lost if it was the replay: they may still come before the other.
+            index > at + 1 || (index <= at && (replay.is_some() || !precedes(copy)))
         });
         let lost = before - session.pending.len() - 1;
         self.losses += lost;
