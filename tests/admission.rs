@@ -248,8 +248,8 @@ fn a_will_that_cannot_be_published_is_refused_with_its_connect() {
     for (will, code, return_code) in [
         (best, R::QoSNotSupported, None),    // [MQTT-3.2.2-12]
         (keep, R::RetainNotSupported, None), // [MQTT-3.2.2-13]
-        (will("w/#", b""), R::TopicNameInvalid, None),
-        (will("", b""), R::TopicNameInvalid, None),
+        (will("w/#", b""), R::MalformedPacket, None),
+        (will("", b""), R::MalformedPacket, None),
         (
             will("$SYS/x", b""),
             R::NotAuthorized,

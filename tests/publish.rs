@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use midge::broker::limits::Options;
 use midge::packet::property::Value;
+use midge::packet::topic::TOPIC_LEVELS_MAX;
 use midge::packet::*;
 
 use PropertyId as P;
@@ -236,9 +237,9 @@ fn retain_ends_the_connection_where_it_is_not_available() {
 #[test]
 fn what_is_no_topic_name_ends_the_connection() {
     for (topic, reason) in [
-        ("a/+", R::TopicNameInvalid),
-        ("#", R::TopicNameInvalid),
-        ("a#", R::TopicNameInvalid),
+        ("a/+", R::MalformedPacket),
+        ("#", R::MalformedPacket),
+        ("a#", R::MalformedPacket),
         ("", R::ProtocolError),
     ] {
         for version in ALL {
@@ -258,7 +259,7 @@ fn what_is_no_topic_name_ends_the_connection() {
         client,
         &publish_with("a/+", "x", &numbers(&[(P::TopicAlias, 1)])),
     );
-    world.expect_disconnect(client, R::TopicNameInvalid);
+    world.expect_disconnect(client, R::MalformedPacket);
 }
 
 #[test]
@@ -327,7 +328,7 @@ fn a_response_topic_has_no_wildcards() {
         properties.text(P::ResponseTopic, topic);
         world.send(client, &publish_with("t", "x", &properties));
         // [MQTT-3.3.2-14]
-        world.expect_disconnect(client, R::TopicNameInvalid);
+        world.expect_disconnect(client, R::MalformedPacket);
     }
 }
 
@@ -507,4 +508,12 @@ fn messages_of_an_earlier_connection_do_not_use_up_the_receive_maximum() {
     assert_eq!(world.read_all(client).len(), 2);
     world.send(client, &message(5));
     world.expect_disconnect(client, R::ReceiveMaximumExceeded);
+}
+
+#[test]
+fn a_topic_with_too_many_levels_is_not_accepted() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    world.publish(client, &"/".repeat(TOPIC_LEVELS_MAX), "x");
+    world.expect_disconnect(client, R::TopicNameInvalid);
 }

@@ -145,6 +145,7 @@ impl Limits {
     /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.
     pub const SHARED_PAYLOAD_BYTES: usize = 4 << 10;
     /// Distinct patterns of wildcards in all filters: how often one message is looked up at most.
+    /// A lookup that finds a filter compares it, level by level, which is what costs most.
     pub const WILDCARD_SHAPES_MAX: usize = 1_024;
     /// Those that one session may bring up.
     pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;

@@ -15,22 +15,26 @@ pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
     pub fn parse(text: &'a str) -> Result<TopicName<'a>, Refusal> {
-        let invalid = |why| Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
         let mut levels = 1;
         for byte in text.bytes() {
             match byte {
                 b'/' => levels += 1,
                 // [MQTT-3.3.2-2] [MQTT-4.7.0-1] wildcards belong into filters.
-                b'+' | b'#' => return invalid("a topic name must not contain + or #"),
+                b'+' | b'#' => {
+                    return Err(Refusal::malformed("a topic name must not contain + or #"));
+                }
                 _ => {}
             }
         }
         // [MQTT-4.7.3-1]
         if text.is_empty() {
-            return invalid("a topic name must have at least one character");
+            let why = "a topic name must have at least one character";
+            return Err(Refusal::malformed(why));
         }
+        // Well-formed, and yet not accepted: that is what 0x90 and 0x8F are for.
         if levels > TOPIC_LEVELS_MAX {
-            return invalid("a topic name must not have more than 128 levels");
+            let why = "a topic name must not have more than 128 levels";
+            return Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
         }
         Ok(TopicName(text))
     }
