@@ -486,3 +486,51 @@ fn expiration(text: &str) -> Result<Duration, String> {
         _ => Ok(Duration::from_secs(u64::from(number) * seconds)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_that_help_shows_are_those_in_force() {
+        // These are settled by other settings, or shown in words.
+        let in_words = [
+            "port",
+            "allow-anonymous",
+            "persistent-client-expiration",
+            "log-type",
+        ];
+        let shown =
+            |setting: &&Setting| !setting.default.is_empty() && !in_words.contains(&setting.name);
+        let in_force = format!("{:?}", Config::default());
+        for setting in SETTINGS.iter().filter(shown) {
+            let mut config = Config::default();
+            let value = setting.kind.parse(setting.default);
+            let result = value.and_then(|value| (setting.set)(&mut config, value));
+            assert_eq!(result, Ok(()), "{}", setting.name);
+            assert_eq!(format!("{config:?}"), in_force, "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn a_flag_for_true_or_false_takes_its_value_in_any_form() {
+        let read = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            match Config::from_flags(&flags) {
+                Ok(Command::Run(config)) => Ok(config.broker.retain_available),
+                Ok(Command::Help | Command::Version) => Err("not a run".to_string()),
+                Err(sentence) => Err(sentence),
+            }
+        };
+        for (flags, expected) in [
+            (&["--retain-available"][..], true),
+            (&["--retain-available", "-q"], true),
+            (&["--retain-available", "false"], false),
+            (&["--retain-available=0"], false),
+            (&["--retain-available", "1"], true),
+        ] {
+            assert_eq!(read(flags), Ok(expected), "{flags:?}");
+        }
+        assert!(read(&["--retain-available", "perhaps"]).is_err());
+    }
+}
