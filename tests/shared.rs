@@ -413,3 +413,51 @@ fn the_groups_of_one_filter_are_limited() {
     assert!(others.iter().all(|reason| *reason == R::Success));
     assert_eq!(*last, R::QuotaExceeded);
 }
+
+#[test]
+fn long_names_of_groups_count_like_long_filters() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    let fits = Limits::FILTER_BYTES_PER_SESSION / 50_000;
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    for number in 0..=fits {
+        let filter = format!("$share/{}/{number}", "x".repeat(50_000));
+        world.send(client, &subscribe(1, &[(&filter, options)]));
+        let expected = if number < fits {
+            R::Success
+        } else {
+            R::QuotaExceeded
+        };
+        assert_eq!(world.read(client).reasons(), [expected], "{number}");
+    }
+    // What is given up makes room again.
+    let first = format!("$share/{}/0", "x".repeat(50_000));
+    world.send(client, &unsubscribe(2, &[&first]));
+    world.read(client);
+    world.send(client, &subscribe(3, &[(&first, options)]));
+    assert_eq!(world.read(client).reasons(), [R::Success]);
+}
+
+#[test]
+fn the_members_of_a_group_are_limited() {
+    let mut world = World::new();
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    let mut all = Vec::new();
+    for number in 0..=Limits::MEMBERS_PER_GROUP {
+        let id = number.to_string();
+        let mut bytes = Vec::new();
+        Packet::Connect(connect(V5, &id)).encode(V5, &mut bytes);
+        subscribe(1, &[("$share/g/t", options)]).encode(V5, &mut bytes);
+        let client = world.accept(V5);
+        world.deliver_bytes(client, &bytes);
+        all.push(client);
+    }
+    world.turn();
+    let last = all.pop().unwrap();
+    for client in all {
+        world.read(client);
+        assert_eq!(world.read(client).reasons(), [R::Success]);
+    }
+    world.read(last);
+    assert_eq!(world.read(last).reasons(), [R::QuotaExceeded]);
+}

@@ -3,6 +3,7 @@
 //! A message stays with its session unless another member takes it then and there: nothing is lost
 //! on the way. A QoS 2 message that was sent stays in any case [MQTT-4.8.2-4] [MQTT-4.8.2-5].
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::deliver::{Outgoing, Publication, Readiness};
@@ -29,16 +30,18 @@ impl Broker {
             return;
         }
         let (mut inflight, mut queue) = self.sessions[id].take_pending();
+        // Groups in which nobody takes anything: they are not asked for each message anew.
+        let mut exhausted = BTreeSet::new();
         // [MQTT-3.10.4-3] after an UNSUBSCRIBE the delivery of what was sent is completed.
         if !matches!(leaving, Leaving::Group(_)) {
             inflight.retain(|inflight| match inflight.delivery() {
                 Some(delivery) if delivery.qos == QoS::AtLeastOnce => {
-                    !self.hand_on(id, leaving, delivery, now)
+                    !self.hand_on(id, leaving, delivery, &mut exhausted, now)
                 }
                 Some(_) | None => true,
             });
         }
-        queue.retain(|delivery| !self.hand_on(id, leaving, delivery, now));
+        queue.retain(|delivery| !self.hand_on(id, leaving, delivery, &mut exhausted, now));
         self.sessions[id].put_pending(inflight, queue);
     }
 
@@ -48,6 +51,7 @@ impl Broker {
         id: SessionId,
         leaving: Leaving,
         delivery: &Delivery,
+        exhausted: &mut BTreeSet<GroupId>,
         now: Instant,
     ) -> bool {
         let Some(group) = delivery.group() else {
@@ -72,13 +76,19 @@ impl Broker {
             publication: &publication,
             kept,
         };
-        match self.ready_member(group, Some(id), &outgoing) {
-            Some((Readiness::Absent, _)) if leaving != Leaving::Session => false,
-            Some((_, member)) => {
+        let taker = match exhausted.contains(&group) {
+            true => None,
+            false => self.ready_member(group, Some(id), &outgoing),
+        };
+        match taker {
+            Some((ready, member)) if ready < Readiness::Absent || leaving == Leaving::Session => {
                 self.deliver_to_member(group, member, &mut outgoing, now);
                 true
             }
-            None => false,
+            Some(_) | None => {
+                exhausted.insert(group);
+                false
+            }
         }
     }
 }

@@ -151,7 +151,9 @@ impl Limits {
     pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;
     /// Groups that share one filter: how often one message goes out for it at most.
     pub const GROUPS_PER_FILTER: usize = 1_000;
-    /// Bytes of all Topic Filters of one session.
+    /// Members of one such group: each message may have to look for one that can take it.
+    pub const MEMBERS_PER_GROUP: usize = 1_000;
+    /// Bytes of all Topic Filters of one session, names of groups included.
     pub const FILTER_BYTES_PER_SESSION: usize = 2 << 20;
     /// Bytes of a Client Identifier.
     pub const CLIENT_ID_BYTES_MAX: usize = 1_024;

@@ -27,6 +27,7 @@ mod printable;
 mod publish;
 mod pump;
 mod received;
+mod replays;
 mod retained;
 mod session;
 mod sessions;

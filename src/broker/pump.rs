@@ -12,8 +12,9 @@ use super::deadlines::Timer;
 use super::deliver::{Way, delivery, subscription_ids};
 use super::limits::Limits;
 use super::message::Millis;
+use super::replays::Replay;
 use super::retained::Progress;
-use super::session::{Delivery, InflightState, Replay, Session};
+use super::session::{Delivery, InflightState, Session};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 
@@ -113,16 +114,16 @@ impl Broker {
         if session.in_refill {
             return false;
         }
-        let Some(mut replay) = session.replays.pop_front() else {
+        let Some((place, mut replay)) = session.replays.pop() else {
             return false;
         };
         let (progress, sent) = self.send_retained(&mut replay, id, connection, topics, now);
         let session = &mut self.sessions[id];
         match progress {
             Progress::Done => {}
-            Progress::Blocked => session.replays.push_front(replay),
+            Progress::Blocked => session.replays.put(place, replay),
             Progress::Paused => {
-                session.replays.push_back(replay);
+                session.replays.push(replay);
                 session.in_refill = true;
                 self.refill.push(id);
             }

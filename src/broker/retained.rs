@@ -195,10 +195,6 @@ impl Cursor {
             stamp_max,
         }
     }
-
-    pub fn filter(&self) -> &str {
-        &self.filter
-    }
 }
 
 /// Why a replay stopped.

@@ -12,7 +12,7 @@ use super::ending::Will;
 use super::limits::{Limits, QueueOverflow};
 use super::message::Message;
 use super::received::Received;
-use super::retained::Cursor;
+use super::replays::Replays;
 use super::subscriptions::{GroupId, SubscriptionKey};
 use crate::packet::{PacketId, QoS};
 
@@ -43,7 +43,7 @@ pub struct Session {
     /// Messages are being dropped; logged once per episode.
     pub dropping: bool,
     /// Retained messages still to be sent to new subscriptions.
-    pub replays: VecDeque<Replay>,
+    pub replays: Replays,
     /// In the broker's list of those who can go on.
     pub in_refill: bool,
 }
@@ -93,16 +93,6 @@ pub enum InflightState {
     Released,
 }
 
-/// A subscription that is still being sent retained messages.
-#[derive(Debug)]
-pub struct Replay {
-    pub cursor: Cursor,
-    pub qos: QoS,
-    pub subscription_id: u32,
-    /// No Local: whose messages are left out, see [`super::retained::Entry::publisher`].
-    pub except: Option<u64>,
-}
-
 /// What became of a message that had to wait.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Queued {
@@ -141,7 +131,7 @@ impl Session {
             queue: VecDeque::new(),
             queue_bytes: 0,
             dropping: false,
-            replays: VecDeque::new(),
+            replays: Replays::default(),
             in_refill: false,
         }
     }
@@ -434,6 +424,7 @@ impl Session {
             "a Packet Identifier is used twice"
         );
         self.received.check_invariants();
+        self.replays.check_invariants();
         if self.connection.is_some() {
             assert!(self.expiry_deadline.is_none() && self.will_deadline.is_none());
         }

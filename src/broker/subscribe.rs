@@ -7,8 +7,8 @@ use log::info;
 use super::handover::Leaving;
 use super::limits::Limits;
 use super::printable::Printable;
+use super::replays::Replay;
 use super::retained::Cursor;
-use super::session::Replay;
 use super::subscriptions::{Outcome, Subscriber, SubscriptionKey, sees_sys};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{
@@ -102,7 +102,7 @@ impl Broker {
             let why = "the client has as many subscriptions as --max-subscriptions allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        let filter_bytes = session.filter_bytes + topic.filter.as_str().len();
+        let filter_bytes = session.filter_bytes + topic.byte_count();
         if !existed && filter_bytes > Limits::FILTER_BYTES_PER_SESSION {
             let why = "the filters of the client's subscriptions are too long together";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
@@ -123,13 +123,10 @@ impl Broker {
         if let Outcome::New(key) = outcome {
             let session = &mut self.sessions[session_id];
             session.subscriptions.push(key);
-            session.filter_bytes += topic.filter.as_str().len();
+            session.filter_bytes += topic.byte_count();
         }
         self.update_sys_timer(now);
-        // 3.8.4: nothing retained for a shared subscription.
-        if topic.share_name.is_none() {
-            self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
-        }
+        self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
         let client_id = Printable(&self.sessions[session_id].client_id);
         let filter = Printable(topic.filter.as_str());
         info!(target: "subscribe", "{client_id} {} {filter}", qos as u8);
@@ -150,33 +147,34 @@ impl Broker {
         outcome: Outcome,
     ) {
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        let (key, replaced) = match outcome {
+            Outcome::New(key) => (key, false),
+            Outcome::Replaced(key) => (key, true),
+        };
         let wanted = match retain_handling {
             RetainHandling::Send => true,
-            RetainHandling::SendIfNew => outcome != Outcome::Replaced,
+            RetainHandling::SendIfNew => !replaced,
             RetainHandling::DoNotSend => false,
+        };
+        // 3.8.4: nothing retained for a shared subscription.
+        let SubscriptionKey::Plain(id) = key else {
+            return;
         };
         let session = &mut self.sessions[subscriber.session];
         let own = self.hash.bytes(session.client_id.as_bytes());
-        let new = Replay {
-            cursor: Cursor::new(filter, self.retained.stamp()),
-            qos: subscriber.qos,
-            subscription_id: subscriber.subscription_id,
-            except: subscriber.no_local.then_some(own),
-        };
-        let is_it = |replay: &&mut Replay| replay.cursor.filter() == filter.as_str();
-        let old = match outcome {
-            Outcome::Replaced => session.replays.iter_mut().find(is_it),
-            Outcome::New(_) => None,
-        };
-        match old {
-            Some(old) if wanted => *old = new,
-            Some(old) => {
-                old.qos = new.qos;
-                old.subscription_id = new.subscription_id;
-                old.except = new.except.or(old.except);
-            }
-            None if wanted => session.replays.push_back(new),
-            None => {}
+        let except = subscriber.no_local.then_some(own);
+        if wanted {
+            session.replays.push(Replay {
+                filter: id,
+                cursor: Cursor::new(filter, self.retained.stamp()),
+                qos: subscriber.qos,
+                subscription_id: subscriber.subscription_id,
+                except,
+            });
+        } else if let Some(running) = session.replays.get_mut(id) {
+            running.qos = subscriber.qos;
+            running.subscription_id = subscriber.subscription_id;
+            running.except = except.or(running.except);
         }
     }
 
@@ -232,15 +230,13 @@ impl Broker {
         };
         self.subscriptions.remove(key, session_id);
         let session = &mut self.sessions[session_id];
-        session.filter_bytes -= topic.filter.as_str().len();
+        session.filter_bytes -= topic.byte_count();
         let at = session.subscriptions.iter().position(|other| *other == key);
         session
             .subscriptions
             .swap_remove(at.expect("a session holds the keys of its own"));
-        if topic.share_name.is_none() {
-            session
-                .replays
-                .retain(|replay| replay.cursor.filter() != topic.filter.as_str());
+        if let SubscriptionKey::Plain(filter) = key {
+            session.replays.remove(filter);
         }
         let filter = Printable(topic.filter.as_str());
         info!(target: "unsubscribe", "{} {filter}", Printable(&session.client_id));

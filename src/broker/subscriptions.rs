@@ -52,7 +52,7 @@ pub struct Subscriber {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     New(SubscriptionKey),
-    Replaced,
+    Replaced(SubscriptionKey),
 }
 
 #[derive(Debug)]
@@ -150,7 +150,11 @@ impl Subscriptions {
         match place {
             Ok(at) => {
                 members[at] = subscriber;
-                return Ok(Outcome::Replaced);
+                return Ok(Outcome::Replaced(key));
+            }
+            Err(at) if topic.share_name.is_some() && at >= Limits::MEMBERS_PER_GROUP => {
+                let why = "too many clients share this subscription";
+                return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
             }
             Err(at) => members.insert(at, subscriber),
         }
@@ -474,10 +478,10 @@ mod tests {
         for text in ["a", "a/+", "a/#", "$share/g/a", "$share/h/a", "$SYS/#"] {
             match index.subscribe(topic(text), subscriber(1)).unwrap() {
                 Outcome::New(key) => keys.push(key),
-                Outcome::Replaced => panic!("{text} is new"),
+                Outcome::Replaced(_) => panic!("{text} is new"),
             }
             let again = index.subscribe(topic(text), subscriber(1)).unwrap();
-            assert_eq!(again, Outcome::Replaced);
+            assert!(matches!(again, Outcome::Replaced(_)));
         }
         assert_eq!(
             (index.plain_count(), index.shared_count(), index.sys_count()),
@@ -527,7 +531,7 @@ mod tests {
             let text = levels.collect::<Vec<_>>().join("/") + "/+";
             match index.subscribe(topic(&text), subscriber(1)) {
                 Ok(Outcome::New(key)) => held.push(key),
-                Ok(Outcome::Replaced) => panic!("{text} is new"),
+                Ok(Outcome::Replaced(_)) => panic!("{text} is new"),
                 Err(refusal) => {
                     assert_eq!(refusal.code, ReasonCode::QuotaExceeded);
                     refused += 1;

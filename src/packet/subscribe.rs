@@ -143,8 +143,9 @@ impl<'a> SubAck<'a> {
             self.properties.encode(out);
         }
         for reason in &self.reasons {
-            // [v3 MQTT-3.9.3-2] before 5.0 there is one code for failure. 3.1 has none: its clients
-            // see a QoS that does not exist, which is better than one that was not granted.
+            // [v3 MQTT-3.9.3-2] before 5.0 there is one code for failure. 3.1 has none: its
+            // clients see a QoS that does not exist, which is better than one that was not
+            // granted.
             match version {
                 Version::V31 | Version::V311 if reason.is_error() => out.put_u8(0x80),
                 _ => out.put_u8(*reason as u8),

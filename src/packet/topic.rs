@@ -137,6 +137,11 @@ pub struct SubscriptionTopic<'a> {
 }
 
 impl<'a> SubscriptionTopic<'a> {
+    /// Bytes of both names.
+    pub fn byte_count(&self) -> usize {
+        self.share_name.map_or(0, str::len) + self.filter.as_str().len()
+    }
+
     pub fn parse(text: &'a str) -> Result<SubscriptionTopic<'a>, Refusal> {
         let Some(shared) = text.strip_prefix("$share/") else {
             let filter = TopicFilter::parse(text)?;
