@@ -60,21 +60,15 @@ impl Broker {
         disconnect: Disconnect<'_>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        if let Some(seconds) = disconnect
+        let expiry = disconnect
             .properties
-            .number(PropertyId::SessionExpiryInterval)
-        {
-            let session = &self.sessions[session];
+            .number(PropertyId::SessionExpiryInterval);
+        if let Some(seconds) = expiry {
             // 3.14.2.2.2: a session that was to end with its connection cannot be prolonged.
-            if session.expiry_interval == 0 && seconds != 0 {
+            if self.sessions[session].expiry_interval == 0 && seconds != 0 {
                 let why = "the session expiry interval was 0 and cannot be changed now";
                 return Err(Refusal::protocol(why));
             }
-        }
-        if let Some(seconds) = disconnect
-            .properties
-            .number(PropertyId::SessionExpiryInterval)
-        {
             self.sessions[session].expiry_interval = self.longest_expiry(seconds);
         }
         // [MQTT-3.14.4-3]

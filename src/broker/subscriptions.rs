@@ -191,15 +191,6 @@ impl Subscriptions {
         }
     }
 
-    /// The text of a subscription's filter.
-    pub fn filter_text(&self, key: SubscriptionKey) -> &str {
-        let filter = match key {
-            SubscriptionKey::Plain(filter) => filter,
-            SubscriptionKey::Shared(id) => self.groups[id].filter,
-        };
-        &self.filters[index(filter)].text
-    }
-
     /// A session has ended, and all its subscriptions are removed.
     pub fn session_ended(&mut self, session: SessionId) {
         self.shapes.disown(session);
