@@ -49,8 +49,6 @@ struct Copy {
     at_once: bool,
     /// A replay that was overtaken by events of this verb.
     cancelled: bool,
-    /// A replay of which it is not known whether it was sent: another copy looks the same.
-    twin: bool,
 }
 
 /// A message that a session was sent with a Packet Identifier.
@@ -201,6 +199,8 @@ pub struct Model {
     pub deliveries: usize,
     /// Deliveries that a limit allowed to be lost, and that were not seen.
     pub losses: usize,
+    /// Two messages that look the same are under way: nobody can tell any more which is which.
+    pub is_blind: bool,
 }
 
 impl Model {
@@ -217,6 +217,7 @@ impl Model {
             order: 0,
             deliveries: 0,
             losses: 0,
+            is_blind: false,
         }
     }
 
@@ -377,12 +378,11 @@ impl Model {
     /// there are. What nobody takes stays with it.
     fn hand_on(&mut self, uid: usize, leaving: Leaving) {
         for at in 0..self.shared.len() {
-            let twins = self.twins(at).count() > 1;
             let shared = &self.shared[at];
             // [MQTT-3.10.4-3] what was sent is completed.
             let is_sent = matches!(shared.holder, Holder::Sent { uid: by, .. } if by == uid);
             let stays = match leaving {
-                Leaving::Group(group) => shared.group != *group || is_sent && !twins,
+                Leaving::Group(group) => shared.group != *group || is_sent,
                 Leaving::Connection | Leaving::Session => false,
             };
             if !shared.within.contains(&uid) || stays {
@@ -402,7 +402,7 @@ impl Model {
             shared.within.extend(others);
             let is_alone = shared.within.len() == 1;
             if let Holder::Sent { uid: by, gone, .. } = &mut shared.holder {
-                *gone |= *by == uid && (!is_alone || twins);
+                *gone |= *by == uid && !is_alone;
             }
         }
     }
@@ -422,29 +422,6 @@ impl Model {
             };
             let has_expired = shared.message.expires_at.is_some_and(|at| at <= now);
             inflight.floating |= inflight.qos == QoS::AtLeastOnce && (has_gone || has_expired);
-        }
-    }
-
-    /// Messages of the same group that cannot be told apart from this one; it is one of them.
-    fn twins(&self, at: usize) -> impl Iterator<Item = usize> {
-        let one = &self.shared[at];
-        let twins = self.shared.iter().enumerate().filter(|(_, other)| {
-            other.group == one.group
-                && other.message.topic == one.message.topic
-                && other.message.payload == one.message.payload
-        });
-        twins.map(|(at, _)| at)
-    }
-
-    /// This session has it, and nobody else; where it has twins, one of all these has it.
-    fn is_within(&mut self, at: usize, uid: usize) {
-        let twins: Vec<usize> = self.twins(at).collect();
-        let mut within = BTreeSet::from([uid]);
-        if twins.len() > 1 {
-            within.extend(twins.iter().flat_map(|twin| &self.shared[*twin].within));
-        }
-        for twin in twins {
-            self.shared[twin].within = within.clone();
         }
     }
 
@@ -909,7 +886,6 @@ impl Model {
                 droppable: false,
                 at_once: false,
                 cancelled: false,
-                twin: false,
             };
             copy.droppable = copy.len(version) > bytes_max;
             session.replays.push(copy);
@@ -938,6 +914,7 @@ impl Model {
 
     /// Retains and routes; how many sessions and groups it is for. Given back if it is refused.
     fn publish(&mut self, message: Message) -> Result<usize, Message> {
+        self.is_blind |= self.is_under_way(&message.topic, &message.payload);
         if message.retain {
             let count = self
                 .retained
@@ -964,6 +941,20 @@ impl Model {
             }
         }
         Ok(reached + self.share(&message))
+    }
+
+    /// Whether a message that looks like this may still be sent to somebody.
+    pub fn is_under_way(&self, topic: &str, payload: &[u8]) -> bool {
+        let is_same = |message: &Message| message.topic == topic && message.payload == payload;
+        let shared = |one: &Shared| is_same(&one.message) && one.holder != Holder::Done;
+        let of_session = |session: &Session| {
+            let waiting = session.pending.iter().chain(&session.replays);
+            let inflight = session.inflight.values().filter(|one| !one.released);
+            let inflight = inflight.filter_map(|one| one.copy.as_ref());
+            waiting.chain(inflight).any(|copy| is_same(&copy.message))
+        };
+        let retained = self.retained.iter().any(|message| is_same(message));
+        retained || self.shared.iter().any(shared) || self.sessions.iter().any(of_session)
     }
 
     fn copy_for(&self, index: usize, message: &Rc<Message>) -> Option<Copy> {
@@ -993,7 +984,6 @@ impl Model {
             droppable: false,
             at_once: qos == QoS::AtMostOnce && session.link.is_some(),
             cancelled: false,
-            twin: false,
         })
     }
 
@@ -1225,14 +1215,11 @@ impl Model {
             inflight.counts = true;
             inflight.floating = false;
             if let Some(shared) = inflight.shared {
-                let twins = self.twins(shared).count();
-                self.is_within(shared, uid);
-                let holder = &mut self.shared[shared].holder;
-                match holder {
+                let shared = &mut self.shared[shared];
+                shared.within = BTreeSet::from([uid]);
+                match &mut shared.holder {
                     Holder::Sent { uid: by, gone, .. } if *by == uid => *gone = false,
-                    // It was published twice, and the two were mistaken for each other.
-                    _ if twins > 1 => {}
-                    _ => panic!("sent again what another member has: {holder:?}"),
+                    holder => panic!("sent again what another member has: {holder:?}"),
                 }
             }
         } else {
@@ -1258,7 +1245,6 @@ impl Model {
                     droppable: false,
                     at_once: false,
                     cancelled: false,
-                    twin: false,
                 };
                 (Some(copy), Some(at))
             } else {
@@ -1358,10 +1344,10 @@ impl Model {
             Holder::Nobody | Holder::Done => false,
         }));
         let at = *free?;
-        if !has_ended {
-            self.is_within(at, uid);
-        }
         let shared = &mut self.shared[at];
+        if !has_ended {
+            shared.within = BTreeSet::from([uid]);
+        }
         shared.holder = match qos {
             QoS::AtMostOnce => Holder::Done,
             _ => Holder::Sent {
@@ -1394,56 +1380,39 @@ impl Model {
         let replay = replays
             .position(|copy| is_it(copy) && !copy.cancelled && !copy.droppable)
             .or(session.replays.iter().position(is_it));
-        let may_be_lost =
-            |copy: &Copy| copy.droppable || copy.message.expires_at.is_some_and(|at| at <= now);
-        let Some(at) = session.pending.iter().position(is_it) else {
-            let Some(at) = replay else {
-                let payload = String::from_utf8_lossy(publish.payload);
-                let payload = payload.trim_end_matches('.');
-                let similar = session.pending.iter().chain(&session.replays);
-                let similar: Vec<_> = similar.filter(|one| one.message.topic == topic).collect();
-                panic!(
-                    "{} must not be sent {payload:?} to {topic} \
-                     with {ids:?} {:?} retain {}: {similar:#?}",
-                    session.client_id, publish.qos, publish.retain
-                );
-            };
+        if let Some(at) = replay {
             return session.replays.remove(at);
+        }
+        let Some(at) = session.pending.iter().position(is_it) else {
+            let payload = String::from_utf8_lossy(publish.payload);
+            let payload = payload.trim_end_matches('.');
+            let similar = session.pending.iter().chain(&session.replays);
+            let similar: Vec<_> = similar.filter(|one| one.message.topic == topic).collect();
+            panic!(
+                "{} must not be sent {payload:?} to {topic} \
+                 with {ids:?} {:?} retain {}: {similar:#?}",
+                session.client_id, publish.qos, publish.retain
+            );
         };
-        if let Some(replay) = replay {
-            session.replays[replay].twin = true;
-        }
         let found = session.pending[at].clone();
-        let mut others = session.pending[at + 1..]
-            .iter_mut()
-            .chain(&mut session.replays);
-        if found.droppable
-            && let Some(same) = others.find(|copy| is_it(copy) && !copy.droppable)
-        {
-            // One of two that look the same had to come.
-            same.droppable = true;
-        }
         let precedes = |copy: &Copy| {
             (&copy.message.publisher, &copy.message.topic)
                 == (&found.message.publisher, &found.message.topic)
                 && (copy.qos == QoS::AtMostOnce) == (found.qos == QoS::AtMostOnce)
         };
-        let older = &session.pending[..at];
-        if let Some(lost) = older.iter().find(|one| precedes(one) && !may_be_lost(one)) {
-            if let Some(at) = replay {
-                return session.replays.remove(at);
-            }
+        let may_be_lost =
+            |copy: &Copy| copy.droppable || copy.message.expires_at.is_some_and(|at| at <= now);
+        let mut older = session.pending[..at].iter();
+        if let Some(lost) = older.find(|one| precedes(one) && !may_be_lost(one)) {
             panic!("{}: {found:?} overtook {lost:?}", session.client_id);
         }
         let mut index = 0;
         let before = session.pending.len();
         session.pending.retain(|copy| {
             index += 1;
-            // Nothing was lost if it was the replay: they may still come before the other.
-            index > at + 1 || (index <= at && (replay.is_some() || !precedes(copy)))
+            index > at + 1 || (index <= at && !precedes(copy))
         });
-        let lost = before - session.pending.len() - 1;
-        self.losses += lost;
+        self.losses += before - session.pending.len() - 1;
         found
     }
 
@@ -1511,14 +1480,8 @@ impl Model {
         }
         for shared in &self.shared {
             let expired = shared.message.expires_at.is_some_and(|at| at <= now);
-            // Those published twice may have been mistaken for each other.
-            let same = self.shared.iter().filter(|other| {
-                other.group == shared.group
-                    && other.message.topic == shared.message.topic
-                    && other.message.payload == shared.message.payload
-            });
             assert!(
-                shared.weak || expired || shared.holder == Holder::Done || same.count() > 1,
+                shared.weak || expired || shared.holder == Holder::Done,
                 "never delivered to a group: {shared:?}"
             );
         }
@@ -1539,7 +1502,7 @@ impl Session {
 
     fn cancel_replays(&mut self, which: impl Fn(&Copy) -> bool) {
         for copy in self.replays.iter_mut().filter(|copy| which(copy)) {
-            copy.cancelled = !copy.twin;
+            copy.cancelled = true;
             copy.droppable = true;
         }
     }
