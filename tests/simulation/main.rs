@@ -36,15 +36,15 @@ use world::World;
 /// [`Simulation`]: then look for another that tells the same story, or drop it.
 const REGRESSIONS: &[(u64, &str)] = &[
     (
-        71,
+        13,
         "a live QoS 0 message overtook those queued for the client while it was away",
     ),
     (
-        224,
+        78,
         "a topic alias made a message too large that had fitted without one",
     ),
     (
-        726,
+        1_518,
         "a message of a shared subscription was handed on after it had expired",
     ),
 ];
@@ -410,8 +410,8 @@ impl Simulation {
                 properties.number(PropertyId::TopicAliasMaximum, *prng.pick(&[1, 3, 20]));
             }
             if prng.chance(25) && !self.healing {
-                let maximum = *prng.pick(&[150, 250, 400, 6_000]);
-                properties.number(PropertyId::MaximumPacketSize, maximum);
+                let maximum = *prng.pick(&[40, 150, 200, 6_000]) + prng.below(60);
+                properties.number(PropertyId::MaximumPacketSize, maximum as u32);
             }
             if prng.chance(20) {
                 properties.number(PropertyId::RequestProblemInformation, 0);
