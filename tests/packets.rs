@@ -382,6 +382,8 @@ fn what_is_wrong_is_refused() {
         ("length of five bytes", V311, "30 8080808001", Malformed),
         // [MQTT-1.5.5-1] no more bytes than needed.
         ("overlong length", V5, "c0 8000", Malformed), // [MQTT-1.5.5-1]
+        // A CONNECT is read before its version is known.
+        ("overlong length of a CONNECT", V311, "10 8e00 'MQTT' 05 02 0000 [] 'a'", Malformed),
         ("overlong length of 127", V5, "30 ff8000", Malformed),
         ("overlong property length", V5, "30 04 'a' 8000", Malformed),
         ("overlong property identifier", V5, "30 ['a' [8100 01]]", Malformed),

@@ -169,7 +169,8 @@ impl FixedHeader {
         let Some((remaining, length)) = variable_byte_integer(rest)? else {
             return Ok(None);
         };
-        // [MQTT-1.5.5-1] is a rule of 5.0; before, a length may be padded.
+        // [MQTT-1.5.5-1] is a rule of 5.0; before, a length may be padded. For a CONNECT see
+        // `decode`.
         if version == Version::V5 {
             check_minimal(remaining, length)?;
         }
@@ -205,6 +206,10 @@ pub fn decode(
         return Ok(None);
     };
     let packet = decode_body(header, body, version)?;
+    // [MQTT-1.5.5-1] only now is it known of which version a CONNECT is.
+    if matches!(&packet, Packet::Connect(connect) if connect.version == Version::V5) {
+        check_minimal(body.len() as u32, header.header_len - 1)?;
+    }
     Ok(Some((packet, header.packet_len)))
 }
 
