@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use midge::broker::limits::Limits;
 use midge::packet::{QoS, Version};
 
 use crate::answer::{opened, try_row, try_slow};
@@ -19,6 +18,9 @@ use crate::socket::Midge;
 
 pub const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const SILENT: usize = 10_000;
+/// What README.md says of peers that have not sent their CONNECT, and of its size.
+const WAITING_MAX: usize = 1_000;
+const CONNECT_BYTES_MAX: usize = 100_000;
 /// Threads that open them, and how many each of them opens at a time.
 const OPENERS: usize = 10;
 const BURST: usize = 8;
@@ -67,17 +69,17 @@ pub fn attack(broker: &Midge) -> Attack {
         let begun: Vec<_> = (0..BEGUN).map(|_| begin_publish(port)).collect();
         let mut silent = say_nothing(port);
         let opened = silent.len();
-        let most = Limits::UNCONNECTED_MAX;
-        wait_for("the silent ones to be displaced", || {
-            silent.retain(is_open);
-            silent.len() <= most
-        });
-        let displaced = opened - silent.len();
+        // They are displaced as others come, not when their time is up.
         let descriptors = broker.count("fd");
         assert!(
-            descriptors < most + OTHERS,
-            "{descriptors} for {most} that wait"
+            descriptors < WAITING_MAX + OTHERS,
+            "{descriptors} for {WAITING_MAX} that wait"
         );
+        wait_for("the silent ones to be displaced", || {
+            silent.retain(is_open);
+            silent.len() <= WAITING_MAX
+        });
+        let displaced = opened - silent.len();
         let rows = thread::scope(|scope| {
             let halves: Vec<_> = (0..HALVES).map(|_| half_connect(port)).collect();
             silent.extend(halves);
@@ -256,9 +258,9 @@ pub fn memory_bound(outbound_bytes_max: usize, queued_bytes_max: usize) -> usize
     let sleepers = SLEEPERS * (outbound_hard + queued_bytes_max + inflight);
     // The beginning of a packet is kept in a buffer that doubles.
     let begun = BEGUN * PACKET_BYTES_MAX.next_power_of_two();
-    let halves = HALVES * Limits::CONNECT_PACKET_BYTES_MAX.next_power_of_two();
+    let halves = HALVES * CONNECT_BYTES_MAX.next_power_of_two();
     // Sockets, connections and deadlines of peers that have not sent a CONNECT.
-    let peers = Limits::UNCONNECTED_MAX * 2_048;
+    let peers = WAITING_MAX * 2_048;
     // Whatever is needed once: the read buffer, the slack of the allocator, a packet for each row.
     let once = 8 << 20;
     sleepers + begun + halves + peers + once
