@@ -1,4 +1,5 @@
-"""Starts the broker under test: a fresh one for every test.
+"""Starts the broker under test: a fresh one for every test; and says which tests are stories of
+docs/clients.md.
 
 MIDGE       the broker's binary, by default target/release/midge
 MIDGE_LIKE  "mosquitto" starts mosquitto instead, to see how it does in the same tests
@@ -22,6 +23,34 @@ PATIENCE = 10  # seconds to wait for anything that has to happen
 only_midge = unittest.skipIf(IS_MOSQUITTO, "mosquitto does not promise this")
 
 
+def story(*names):
+    """Marks a test that tells these stories in every version, which it is given."""
+
+    def mark(test):
+        test.stories = names
+        return test
+
+    return mark
+
+
+def story_of_v5(*names):
+    """Marks a test that tells these stories in version 5."""
+
+    def mark(test):
+        test.cells = [(name, "5.0") for name in names]
+        return test
+
+    return mark
+
+
+def in_version(test, name, version):
+    def told(self):
+        test(self, version)
+
+    told.cells = [(told_name, name) for told_name in test.stories]
+    return told
+
+
 class Broker:
     """A running broker. Options are its long flags: max_packet_size=1000 is --max-packet-size 1000.
 
@@ -35,9 +64,14 @@ class Broker:
         self.files = tempfile.TemporaryDirectory()
         self.log_path = Path(self.files.name, "log")
         command = mosquitto_command if IS_MOSQUITTO else midge_command
-        with open(self.log_path, "wb") as log:
+        self.command = command(self.port, options, Path(self.files.name, "conf"))
+        self.start()
+
+    def start(self):
+        """Also again, after its end, on the same port."""
+        with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                command(self.port, options, Path(self.files.name, "conf")),
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -57,6 +91,10 @@ class Broker:
 
     def log(self):
         return self.log_path.read_text(errors="replace")
+
+    def crash(self):
+        self.process.kill()
+        self.process.wait()
 
     def terminate(self):
         """Asks the broker to stop and returns its exit code."""
@@ -88,6 +126,15 @@ class BrokerTest(unittest.TestCase):
     """A test case with a broker. If a test fails, the broker's log is printed."""
 
     options = {}
+    versions = {}  # of MQTT, by their names in docs/clients.md, as the client calls them
+
+    def __init_subclass__(cls):
+        for name, test in list(vars(cls).items()):
+            if hasattr(test, "stories"):
+                delattr(cls, name)
+                for version_name, version in cls.versions.items():
+                    told = in_version(test, version_name, version)
+                    setattr(cls, f"{name}_in_{version_name}", told)
 
     def setUp(self):
         self.broker = self.start_broker(**self.options)

@@ -11,8 +11,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker import HOST, PATIENCE
 
-V311, V5 = mqtt.MQTTv311, mqtt.MQTTv5
-VERSIONS = {"3.1.1": V311, "5.0": V5}
+V31, V311, V5 = mqtt.MQTTv31, mqtt.MQTTv311, mqtt.MQTTv5
+VERSIONS = {"3.1": V31, "3.1.1": V311, "5.0": V5}
 
 Connack = namedtuple("Connack", "reason session_present properties")
 
@@ -34,12 +34,22 @@ def disconnect_reason(paho, flags):
 class Client:
     """Properties of a packet are given by their MQTT names: publish(..., MessageExpiryInterval=60)."""
 
-    def __init__(self, test, client_id="", version=V5, clean=True, will=None, manual_ack=False):
+    def __init__(
+        self,
+        test,
+        client_id="",
+        version=V5,
+        clean=True,
+        will=None,
+        manual_ack=False,
+        reconnects=False,
+    ):
         self.version = version
         self.clean = clean
         self.port = test.broker.port
         self.connacks = queue.Queue()
         self.subacks = queue.Queue()
+        self.pubacks = queue.Queue()
         self.unsubacks = queue.Queue()
         self.disconnects = queue.Queue()
         self.messages = queue.Queue()
@@ -49,7 +59,7 @@ class Client:
             client_id,
             clean_session,
             protocol=version,
-            reconnect_on_failure=False,
+            reconnect_on_failure=reconnects,
             manual_ack=manual_ack,
         )
         self.paho.on_connect = lambda _c, _u, flags, reason, props: self.connacks.put(
@@ -58,15 +68,17 @@ class Client:
         self.paho.on_subscribe = lambda _c, _u, _mid, reasons, _p: self.subacks.put(
             [reason.value for reason in reasons]
         )
+        self.paho.on_publish = lambda _c, _u, _mid, reason, _p: self.pubacks.put(reason.value)
         self.paho.on_unsubscribe = lambda _c, _u, _mid, reasons, _p: self.unsubacks.put(reasons)
         self.paho.on_disconnect = lambda paho, _u, flags, _r, _p: self.disconnects.put(
             disconnect_reason(paho, flags)
         )
         self.paho.on_message = lambda _c, _u, message: self.messages.put(message)
         if will:
-            topic, payload, delay = will
-            delayed = properties(PacketTypes.WILLMESSAGE, WillDelayInterval=delay)
-            self.paho.will_set(topic, payload, qos=1, properties=delayed)
+            topic, payload, *delay = will
+            given = {"WillDelayInterval": delay[0]} if delay else {}
+            given = properties(PacketTypes.WILLMESSAGE, **given) if version == V5 else None
+            self.paho.will_set(topic, payload, qos=1, properties=given)
         test.addCleanup(self.close)
 
     def connect(self, **connect_properties):
@@ -120,10 +132,14 @@ class Client:
         self.paho.loop_stop()
 
     def drop(self):
+        """Loses the network connection, without a DISCONNECT, and does not come back."""
+        self.cut()
+        self.paho.loop_stop()
+
+    def cut(self):
         """Loses the network connection, without a DISCONNECT."""
         self.paho.socket().shutdown(socket.SHUT_RDWR)
         self.disconnects.get(timeout=PATIENCE)
-        self.paho.loop_stop()
 
     def close(self):
         self.paho.disconnect()
