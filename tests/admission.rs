@@ -132,7 +132,7 @@ fn a_session_without_an_id_of_its_own_can_be_resumed_by_the_assigned_one() {
     let id = id.unwrap().to_string();
     world.disconnect(client);
     let client = world.try_connect(durable(V5, &id, &hour));
-    assert!(world.read(client).connack().session_present);
+    assert!(world.read(client).connack().session_present); // [MQTT-3.1.3-7]
 }
 
 #[test]
@@ -209,15 +209,16 @@ fn extended_authentication_is_refused() {
         properties: method.as_properties(),
         ..connect(V5, "a")
     });
-    world.expect_refused(client, R::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+    // [MQTT-4.12.0-1] [MQTT-4.12.0-4]
+    world.expect_refused(client, R::BadAuthenticationMethod);
 
-    // [MQTT-4.12.0-7] none was agreed on.
     let client = world.client(V5, "a");
     let auth = Auth {
         reason: R::ReAuthenticate,
         properties: method.as_properties(),
     };
     world.send(client, &Packet::Auth(auth));
+    // [MQTT-4.12.0-7] [MQTT-4.12.1-2] none was agreed on.
     world.expect_disconnect(client, R::ProtocolError);
 
     let client = world.client(V5, "a");
@@ -263,13 +264,28 @@ fn a_will_that_cannot_be_published_is_refused_with_its_connect() {
                 ..connect(version, "a")
             });
             match (version, return_code) {
-                (V5, _) => world.expect_refused(client, code),
+                (V5, _) => world.expect_refused(client, code), // [MQTT-3.2.2-8]
                 (_, Some(code)) => world.expect_refused(client, code),
                 // [v3 MQTT-3.2.2-6] no return code says that.
                 (_, None) => world.expect_closed(client),
             }
         }
     }
+}
+
+#[test]
+fn a_refusal_never_says_that_a_session_is_present() {
+    let mut world = World::new();
+    let hour = expiry(3_600);
+    let client = world.connect(durable(V5, "a", &hour));
+    world.disconnect(client);
+    let client = world.try_connect(Connect {
+        will: Some(will("#", b"")),
+        ..durable(V5, "a", &hour)
+    });
+    world.expect_refused(client, R::MalformedPacket); // [MQTT-3.2.2-6]
+    let client = world.try_connect(durable(V5, "a", &hour));
+    assert!(world.read(client).connack().session_present);
 }
 
 #[test]
@@ -345,48 +361,100 @@ fn reasons_are_given_as_text_unless_the_client_declines() {
             panic!("expected PUBACK");
         };
         assert_eq!(ack.reason, R::NotAuthorized);
-        // [MQTT-3.1.2-29]
-        assert_eq!(ack.properties.text(P::ReasonString).is_some(), text);
+        assert_eq!(ack.properties.text(P::ReasonString).is_some(), text); // [MQTT-3.1.2-29]
         // A DISCONNECT may always say why.
         world.send_bytes(client, b"\x00\x00");
         let received = world.read(client);
         let Packet::Disconnect(disconnect) = received.packet() else {
             panic!("expected DISCONNECT");
         };
-        assert_eq!(disconnect.reason, R::MalformedPacket); // [MQTT-4.13.1-1]
+        assert_eq!(disconnect.reason, R::MalformedPacket);
         assert!(!reason_string(disconnect.properties).is_empty());
         assert_eq!(disconnect.properties.number(P::SessionExpiryInterval), None); // [MQTT-3.14.2-2]
+        world.expect_closed(client); // [MQTT-4.13.1-1]
+    }
+}
+
+/// What a client may ask for in vain, each with the shortest answer that says so. A longer one
+/// would have a Reason String or a User Property.
+fn vain() -> Vec<(Packet<'static>, Packet<'static>)> {
+    let deep: &str = "/".repeat(200).leak();
+    let filters = [(deep, SubscriptionOptions::new(QoS::AtMostOnce))];
+    let to_sys = |qos| Packet::Publish(publish_qos(qos, 1, "$SYS/x", ""));
+    let refused = Ack::new(1, R::NotAuthorized);
+    let unknown = Ack::new(1, R::PacketIdentifierNotFound);
+    let invalid = SubAck {
+        packet_id: 1,
+        properties: Properties::NONE,
+        reasons: vec![R::TopicFilterInvalid],
+    };
+    vec![
+        (to_sys(QoS::AtLeastOnce), Packet::PubAck(refused)),
+        (to_sys(QoS::ExactlyOnce), Packet::PubRec(refused)),
+        (Packet::PubRec(ack(1)), Packet::PubRel(unknown)),
+        (Packet::PubRel(ack(1)), Packet::PubComp(unknown)),
+        (subscribe(1, &filters), Packet::SubAck(invalid.clone())),
+        (unsubscribe(1, &[deep]), Packet::UnsubAck(invalid)),
+    ]
+}
+
+#[test]
+fn a_client_that_declines_reasons_is_sent_none() {
+    let mut world = World::new();
+    let declines = numbers(&[(P::RequestProblemInformation, 0)]);
+    let client = world.connect(Connect {
+        properties: declines.as_properties(),
+        ..connect(V5, "a")
+    });
+    for (asked, answer) in vain() {
+        world.send(client, &asked);
+        world.expect(client, &answer); // [MQTT-3.1.2-29]
     }
 }
 
 #[test]
-fn reasons_are_left_out_where_the_packet_would_grow_too_large() {
-    let mut world = World::new();
-    let small = numbers(&[(P::MaximumPacketSize, 20)]);
-    let client = world.connect(Connect {
+fn nothing_is_added_that_makes_a_packet_too_large() {
+    let mut options = Options::default();
+    options.limits.topic_alias_max = 0;
+    let mut world = World::with(options);
+    // A CONNACK that says no more than it has to.
+    let small = numbers(&[(P::MaximumPacketSize, 10)]);
+    let client = world.try_connect(Connect {
         properties: small.as_properties(),
         ..connect(V5, "a")
     });
-    let to_sys = publish_qos(QoS::AtLeastOnce, 1, "$SYS/x", "");
-    world.send(client, &Packet::Publish(to_sys));
-    // [MQTT-3.4.2-2]
-    let refused = Ack::new(1, R::NotAuthorized);
-    world.expect(client, &Packet::PubAck(refused));
+    let connack = world.read(client);
+    assert_eq!(connack.connack().reason, R::Success);
+    assert_eq!(connack.bytes.len(), 10); // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
+    for (asked, answer) in vain() {
+        world.send(client, &asked);
+        // [MQTT-3.4.2-1] [MQTT-3.4.2-2] [MQTT-3.4.2-3] PUBACK
+        // [MQTT-3.5.2-1] [MQTT-3.5.2-2] [MQTT-3.5.2-3] PUBREC
+        // [MQTT-3.6.2-1] [MQTT-3.6.2-2] [MQTT-3.6.2-3] PUBREL
+        // [MQTT-3.7.2-1] [MQTT-3.7.2-2] [MQTT-3.7.2-3] PUBCOMP
+        // [MQTT-3.9.2-1] [MQTT-3.9.2-2] SUBACK
+        // [MQTT-3.11.2-1] [MQTT-3.11.2-2] UNSUBACK
+        world.expect(client, &answer);
+    }
     world.send_bytes(client, b"\x00\x00");
-    // [MQTT-3.14.2-3]
     let malformed = Disconnect {
         reason: R::MalformedPacket,
         properties: Properties::NONE,
     };
-    world.expect(client, &Packet::Disconnect(malformed));
+    world.expect(client, &Packet::Disconnect(malformed)); // [MQTT-3.14.2-3] [MQTT-3.14.2-4]
     world.expect_closed(client);
-    // [MQTT-3.2.2-19]
+
     let refused = world.try_connect(Connect {
         properties: small.as_properties(),
         will: Some(will("#", b"")),
         ..connect(V5, "a")
     });
-    assert!(world.read(refused).bytes.len() <= 20);
+    let malformed = ConnAck {
+        session_present: false,
+        reason: R::MalformedPacket,
+        properties: Properties::NONE,
+    };
+    world.expect(refused, &Packet::ConnAck(malformed)); // [MQTT-3.2.2-19] [MQTT-3.2.2-20]
     world.expect_closed(refused);
 }
 
@@ -415,6 +483,7 @@ fn no_packet_at_all_is_larger_than_the_client_takes() {
             let length = received.bytes.len();
             assert!(length <= max as usize, "{length} bytes, {max} at most");
         }
+        // [MQTT-4.13.2-1] whether or not it could be told.
         assert!(
             !world.is_open(client),
             "a client that cannot be answered is not served"

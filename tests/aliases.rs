@@ -102,7 +102,7 @@ fn topics_are_sent_as_aliases_to_those_who_take_them() {
         world.publish(publisher, topic, "x");
     }
     let expected = [
-        ("a", Some(1)),
+        ("a", Some(1)), // [MQTT-3.3.2-8]
         ("b", Some(2)),
         ("c", None), // [MQTT-3.1.2-26] [MQTT-3.3.2-11]
         ("", Some(1)),

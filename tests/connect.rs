@@ -31,8 +31,7 @@ fn a_client_of_each_version_is_welcomed() {
         let client = world.try_connect(connect(version, "a"));
         let received = world.read(client);
         let connack = received.connack();
-        // [MQTT-3.1.4-5] [MQTT-3.2.2-2]
-        assert_eq!(connack.reason, R::Success);
+        assert_eq!(connack.reason, R::Success); // [MQTT-3.1.4-5]
         assert!(!connack.session_present);
         // [MQTT-3.2.0-2] once.
         world.expect_nothing(client);
@@ -79,9 +78,10 @@ fn connack_names_only_what_differs_from_the_defaults() {
     assert_eq!(properties.number(P::MaximumQoS), Some(1)); // [MQTT-3.2.2-9]
     assert_eq!(properties.number(P::RetainAvailable), Some(0));
     assert_eq!(properties.number(P::TopicAliasMaximum), None);
-    // [MQTT-3.2.2-22] [MQTT-4.12.0-6]
     assert_eq!(properties.number(P::ServerKeepAlive), None);
+    // [MQTT-4.12.0-6] no method, and no AUTH either.
     assert_eq!(properties.text(P::AuthenticationMethod), None);
+    world.expect_nothing(client);
 }
 
 #[test]
@@ -102,15 +102,16 @@ fn response_information_is_not_given_even_if_asked_for() {
 
 #[test]
 fn what_follows_connect_in_the_same_read_is_answered_after_connack() {
-    let mut world = World::new();
-    let client = world.open(V311);
-    let mut bytes = Vec::new();
-    Packet::Connect(connect(V311, "a")).encode(V311, &mut bytes);
-    Packet::PingReq.encode(V311, &mut bytes);
-    world.send_bytes(client, &bytes);
-    // [MQTT-3.2.0-1]
-    assert_eq!(world.read(client).connack().reason, R::Success);
-    world.expect(client, &Packet::PingResp);
+    for version in ALL {
+        let mut world = World::new();
+        let client = world.open(version);
+        let mut bytes = Vec::new();
+        Packet::Connect(connect(version, "a")).encode(version, &mut bytes);
+        Packet::PingReq.encode(version, &mut bytes);
+        world.send_bytes(client, &bytes);
+        assert_eq!(world.read(client).connack().reason, R::Success); // [MQTT-3.2.0-1]
+        world.expect(client, &Packet::PingResp);
+    }
 }
 
 #[test]
@@ -143,8 +144,7 @@ fn the_first_packet_must_be_connect() {
         let mut world = World::new();
         let client = world.open(V5);
         world.send_bytes(client, bytes);
-        // [MQTT-3.1.0-1] [MQTT-3.14.0-1]
-        world.expect_closed(client);
+        world.expect_closed(client); // [MQTT-3.1.0-1]
     }
 }
 
@@ -154,7 +154,7 @@ fn a_second_connect_ends_the_connection() {
         let mut world = World::new();
         let client = world.client(version, "a");
         world.send(client, &Packet::Connect(connect(version, "a")));
-        // [MQTT-3.1.0-2]
+        // [MQTT-3.1.0-2] [MQTT-3.2.0-2] no second CONNACK.
         match version {
             V5 => world.expect_disconnect(client, R::ProtocolError),
             V31 | V311 => world.expect_closed(client),
@@ -183,7 +183,24 @@ fn packets_that_only_a_server_sends_end_the_connection() {
         let mut world = World::new();
         let client = world.client(V5, "a");
         world.send(client, &packet);
-        world.expect_disconnect(client, R::ProtocolError); // [MQTT-4.13.1-1]
+        world.expect_disconnect(client, R::ProtocolError); // [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+    }
+}
+
+#[test]
+fn wrong_flags_end_the_connection() {
+    for bytes in [
+        &b"\x42\x02\x00\x01"[..],             // [MQTT-2.1.3-1] PUBACK.
+        b"\x60\x02\x00\x01",                  // [MQTT-3.6.1-1] PUBREL.
+        b"\x80\x07\x00\x01\x00\x00\x01a\x00", // [MQTT-3.8.1-1] SUBSCRIBE.
+        b"\xA0\x06\x00\x01\x00\x00\x01a",     // [MQTT-3.10.1-1] UNSUBSCRIBE.
+        b"\xE1\x00",                          // [MQTT-3.14.1-1] DISCONNECT.
+        b"\xF1\x00",                          // [MQTT-3.15.1-1] AUTH.
+    ] {
+        let mut world = World::new();
+        let client = world.client(V5, "a");
+        world.send_bytes(client, bytes);
+        world.expect_disconnect(client, R::MalformedPacket);
     }
 }
 
@@ -193,11 +210,10 @@ fn a_version_of_the_future_is_refused_in_the_form_of_5_0() {
     let client = world.open(V5);
     world.send_bytes(client, &raw_connect("MQTT", 6, b"whatever they put there"));
     let received = world.read(client);
-    // [MQTT-3.1.2-2]
     assert_eq!(received.connack().reason, R::UnsupportedProtocolVersion);
     let why = reason_string(received.connack().properties);
     assert!(why.contains("3.1.1 and 5.0"), "{why}");
-    world.expect_closed(client);
+    world.expect_closed(client); // [MQTT-3.1.2-2]
 }
 
 #[test]
@@ -233,28 +249,27 @@ fn a_malformed_connect_is_refused_in_5_0_and_closed_silently_before() {
     let client = world.open(V5);
     world.send_bytes(client, &raw_connect("MQTT", 5, b"\x03\0\0\0\0\x01a"));
     let received = world.read(client);
-    // [MQTT-3.1.2-3] [MQTT-3.1.4-1]
+    // [MQTT-3.1.2-3]; [MQTT-3.14.0-1] a CONNACK, not a DISCONNECT.
     assert_eq!(received.connack().reason, R::MalformedPacket);
     assert!(reason_string(received.connack().properties).contains("reserved"));
-    world.expect_closed(client); // [MQTT-3.2.2-7]
+    world.expect_closed(client); // [MQTT-3.1.4-1] [MQTT-3.2.2-7]
 }
 
 #[test]
 fn nothing_after_a_refused_connect_counts() {
-    let mut world = World::new();
-    let watcher = world.client(V5, "watcher");
-    world.subscribe(watcher, "#", QoS::AtMostOnce);
-    let client = world.open(V311);
-    let mut bytes = Vec::new();
-    let refused = Connect {
-        clean_start: false,
-        ..connect(V311, "")
-    };
-    Packet::Connect(refused).encode(V311, &mut bytes);
-    Packet::Publish(publish("t", "sneaked in")).encode(V311, &mut bytes);
-    world.send_bytes(client, &bytes);
-    world.expect_refused(client, R::ClientIdentifierNotValid);
-    world.expect_nothing(watcher); // [MQTT-3.1.4-6]
+    for version in ALL {
+        let mut world = World::new();
+        let watcher = world.client(V5, "watcher");
+        world.subscribe(watcher, "#", QoS::AtMostOnce);
+        let client = world.open(version);
+        let too_long = "x".repeat(Limits::CLIENT_ID_BYTES_MAX + 1);
+        let mut bytes = Vec::new();
+        Packet::Connect(connect(version, &too_long)).encode(version, &mut bytes);
+        Packet::Publish(publish("t", "sneaked in")).encode(version, &mut bytes);
+        world.send_bytes(client, &bytes);
+        world.expect_refused(client, R::ClientIdentifierNotValid);
+        world.expect_nothing(watcher); // [MQTT-3.1.4-6]
+    }
 }
 
 #[test]

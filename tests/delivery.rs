@@ -33,13 +33,29 @@ fn a_subscriber_is_sent_each_message_once_as_long_as_it_is_connected() {
         assert_eq!((two.qos, two.dup), (QoS::ExactlyOnce, false));
         // [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
         assert_ne!(one.packet_id, two.packet_id);
-        // [v3 MQTT-4.4.0-1] nothing is sent again on the same connection, whatever time passes.
+        // Nothing is sent again on the same connection, whatever time passes.
         world.advance(secs(100_000));
-        world.expect_nothing(subscriber);
+        world.expect_nothing(subscriber); // [MQTT-4.4.0-1]
         world.complete(subscriber, QoS::AtLeastOnce, one.packet_id.unwrap());
         world.complete(subscriber, QoS::ExactlyOnce, two.packet_id.unwrap());
         world.expect_nothing(subscriber);
     }
+}
+
+#[test]
+fn qos_0_is_sent_without_dup() {
+    let mut world = World::new();
+    let subscriber = world.client(V5, "s");
+    world.subscribe(subscriber, "t", QoS::AtMostOnce);
+    let publisher = world.client(V5, "p");
+    let repeated = Publish {
+        dup: true,
+        ..publish_qos(QoS::AtLeastOnce, 1, "t", "x")
+    };
+    world.send(publisher, &Packet::Publish(repeated));
+    let received = world.read(subscriber);
+    // [MQTT-4.3.1-1] [MQTT-3.3.1-2]; [MQTT-2.2.1-2] to the byte, so without an id.
+    assert_eq!(received.bytes, b"\x30\x05\x00\x01t\x00x");
 }
 
 #[test]
@@ -65,10 +81,10 @@ fn what_was_not_acknowledged_is_sent_again_after_a_reconnect() {
         world.lose(subscriber);
         for _ in 0..2 {
             let subscriber = world.connect(durable(version, "s", &expiry(3_600)));
-            // [MQTT-4.4.0-1] [MQTT-4.3.3-5]; [MQTT-4.3.3-6] the released one only so.
-            world.expect(subscriber, &Packet::PubRel(ack(id[1])));
+            world.expect(subscriber, &Packet::PubRel(ack(id[1]))); // [MQTT-4.3.3-5]
             let again = world.publishes(subscriber);
-            // [v3 MQTT-2.3.1-4] [MQTT-4.6.0-6]
+            // [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.4.0-1] [v3 MQTT-4.4.0-1] [v3 MQTT-2.3.1-4] with
+            // the same ids; [MQTT-4.3.3-6] the released one is not among them; [MQTT-4.6.0-6].
             assert_eq!(packet_ids(&again), [id[0], id[2], id[4]]);
             for (again, original) in again.iter().zip([0, 2, 4]) {
                 // [MQTT-3.3.1-1] DUP, and otherwise what it was.
@@ -166,11 +182,10 @@ fn a_refusal_is_an_acknowledgement() {
         assert_eq!(received.len(), 1);
         let refused = Ack::new(packet_ids(&received)[0], R::ImplementationSpecificError);
         world.send(subscriber, &refusal(refused));
-        // [MQTT-4.4.0-2]
         assert_eq!(world.payloads(subscriber), ["2"]);
         world.lose(subscriber);
         let subscriber = world.connect(durable(V5, "s", &one));
-        assert_eq!(world.payloads(subscriber), ["2"]);
+        assert_eq!(world.payloads(subscriber), ["2"]); // [MQTT-4.4.0-2]
     }
 }
 
@@ -261,7 +276,7 @@ fn the_server_limits_how_many_bytes_are_in_flight() {
 #[test]
 fn packet_ids_in_use_are_not_given_again() {
     let mut world = World::new();
-    let (subscriber, publisher) = pair(&mut world, V311);
+    let (subscriber, publisher) = pair(&mut world, V5);
     world.publish_as(publisher, QoS::AtLeastOnce, "t", "never acknowledged");
     let kept = packet_ids(&world.publishes(subscriber))[0];
     let message = publish_qos(QoS::AtLeastOnce, 1, "t", "x");

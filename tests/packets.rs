@@ -122,20 +122,22 @@ fn connect_is_read_and_written() {
     check(vec![
         Row("3.1", V31, "10 ['MQIsdp' 03 02 0000 'a']", Packet::Connect(v(V31, "a"))),
         Row("3.1.1", V311, "10 ['MQTT' 04 02 0000 'a']", Packet::Connect(v(V311, "a"))),
+        // [MQTT-2.2.2-1]
         Row("5.0", V5, "10 ['MQTT' 05 02 0000 [] 'a']", Packet::Connect(v(V5, "a"))),
         Row("keep alive", V311, "10 ['MQTT' 04 02 ffff 'a']",
             Packet::Connect(Connect { keep_alive: 65_535, ..v(V311, "a") })),
         Row("session kept", V311, "10 ['MQTT' 04 00 0000 'a']",
             Packet::Connect(Connect { clean_start: false, ..v(V311, "a") })),
         Row("no client id", V311, "10 ['MQTT' 04 02 0000 '']", Packet::Connect(v(V311, ""))),
-        // [MQTT-1.5.4-3] a byte order mark is a character like any other.
+        // A byte order mark is a character like any other.
+        Row("BOM kept in 5.0", V5, "10 ['MQTT' 05 02 0000 [] 0004 efbbbf 61]", // [MQTT-1.5.4-3]
+            Packet::Connect(v(V5, "\u{feff}a"))),
         Row("BOM kept", V311, "10 ['MQTT' 04 02 0000 0004 efbbbf 61]",
             Packet::Connect(v(V311, "\u{feff}a"))),
         Row("bridge 3.1", V31, "10 ['MQIsdp' 83 02 0000 'a']",
             Packet::Connect(Connect { bridge: true, ..v(V31, "a") })),
         Row("bridge 3.1.1", V311, "10 ['MQTT' 84 02 0000 'a']",
             Packet::Connect(Connect { bridge: true, ..v(V311, "a") })),
-        // [MQTT-3.1.2-12]
         Row("will QoS 0", V311, "10 ['MQTT' 04 06 0000 'a' 'w' 'bye']",
             Packet::Connect(Connect { will: Some(will(QoS::AtMostOnce, false)), ..v(V311, "a") })),
         Row("will QoS 1", V311, "10 ['MQTT' 04 0e 0000 'a' 'w' 'bye']",
@@ -150,7 +152,7 @@ fn connect_is_read_and_written() {
             })),
         Row("binary password alone in 5.0", V5, "10 ['MQTT' 05 42 0000 [] 'a' 0002 00ff]",
             Packet::Connect(Connect { password: Some(b"\x00\xff"), ..v(V5, "a") })),
-        Row("everything", V5,
+        Row("everything", V5, // [MQTT-3.1.2-12]
             "10 ['MQTT' 05 f6 000a
                [11 0000000a 21 0014 27 00010000 22 000a 19 01 17 00 26 'k' 'v' 15 'm' 16 'd']
                'a' [18 00000005 01 01 02 0000003c 03 't' 08 'r' 09 'c' 26 'k' 'v']
@@ -180,6 +182,7 @@ fn connack_is_read_and_written() {
         Row("return code 3", V311, "20 02 0003", connack(false, R::ServerUnavailable, "")),
         Row("return code 4", V311, "20 02 0004", connack(false, R::BadUserNameOrPassword, "")),
         Row("return code 5", V31, "20 02 0005", connack(false, R::NotAuthorized, "")),
+        // [MQTT-2.2.2-1] [MQTT-3.2.2-1]
         Row("5.0", V5, "20 [01 00 []]", connack(true, R::Success, "")),
         Row("5.0 refused", V5, "20 [00 84 [1f 'no']]",
             connack(false, R::UnsupportedProtocolVersion, "1f 'no'")),
@@ -202,6 +205,7 @@ fn publish_is_read_and_written() {
     check(vec![
         Row("QoS 0 in 3.1", V31, "30 ['a/b' 6869]", Packet::Publish(publish("a/b", "hi"))),
         Row("QoS 0 in 3.1.1", V311, "30 ['a/b' 6869]", Packet::Publish(publish("a/b", "hi"))),
+        // [MQTT-2.2.1-2] [MQTT-2.2.2-1]
         Row("QoS 0 in 5.0", V5, "30 ['a/b' [] 6869]", Packet::Publish(publish("a/b", "hi"))),
         Row("QoS 1 in 3.1.1", V311, "32 ['a/b' 0001 6869]", Packet::Publish(one(1))),
         Row("QoS 1 in 5.0", V5, "32 ['a/b' ffff [] 6869]", Packet::Publish(one(65_535))),
@@ -275,7 +279,7 @@ fn in_mqtt_3_1_a_repeated_packet_may_be_marked_as_such() {
     ] {
         check_decode(name, V31, notation, &expected);
         let refused = decode(&bytes(notation), V311, ANY_SIZE).unwrap_err();
-        // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+        // [v3 MQTT-3.6.1-1] [v3 MQTT-3.8.1-1] [v3 MQTT-3.10.1-1]
         assert_eq!(refused.code, R::MalformedPacket, "{name} in 3.1.1");
     }
 }
@@ -327,6 +331,7 @@ fn subscribe_and_its_kin_are_read_and_written() {
         Row("all options", V5, "82 [0001 [0b ffffff7f 26 'k' 'v'] 'a' 2e 'b' 10]",
             subscribe_with("0b ffffff7f 26 'k' 'v'")),
         Row("SUBACK in 3.1.1", V311, "90 [0001 00010280]", Packet::SubAck(suback(&granted, ""))),
+        // [MQTT-2.2.2-1]
         Row("SUBACK in 5.0", V5, "90 [0001 [] 00010280]", Packet::SubAck(suback(&granted, ""))),
         Row("SUBACK, refused", V5, "90 [0001 [1f 'why'] 028f97]",
             Packet::SubAck(suback(&refused, "1f 'why'"))),
@@ -380,76 +385,93 @@ fn what_is_wrong_is_refused() {
     for (name, version, notation, code) in [
         ("packet type 0", V5, "00 00", Malformed),
         ("length of five bytes", V311, "30 8080808001", Malformed),
-        // [MQTT-1.5.5-1] no more bytes than needed.
         ("overlong length", V5, "c0 8000", Malformed), // [MQTT-1.5.5-1]
         // A CONNECT is read before its version is known.
         ("overlong length of a CONNECT", V311, "10 8e00 'MQTT' 05 02 0000 [] 'a'", Malformed),
         ("overlong length of 127", V5, "30 ff8000", Malformed),
         ("overlong property length", V5, "30 04 'a' 8000", Malformed),
         ("overlong property identifier", V5, "30 ['a' [8100 01]]", Malformed),
-        // [MQTT-1.5.4-1]
         ("bad UTF-8 in a topic", V311, "30 [0002 c328]", Malformed),
+        // [MQTT-1.5.4-1] [MQTT-3.3.2-1]
+        ("bad UTF-8 in a topic of 5.0", V5, "30 [0002 c328 []]", Malformed),
         ("a surrogate in a topic", V311, "30 [0003 eda080]", Malformed),
         ("overlong UTF-8 in a topic", V311, "30 [0002 c1bf]", Malformed),
         ("beyond U+10FFFF in a topic", V5, "30 [0004 f4908080 []]", Malformed),
+        // [MQTT-1.5.4-1] [MQTT-3.1.3-4]
         ("a surrogate in a client id", V5, "10 ['MQTT' 05 02 0000 [] 0003 eda080]", Malformed),
-        // [MQTT-1.5.4-2]
         ("U+0000 in a topic", V311, "30 [0003 610062]", Malformed),
+        // [MQTT-1.5.4-2] [MQTT-4.7.3-2]
+        ("U+0000 in a topic of 5.0", V5, "30 [0003 610062 []]", Malformed),
         ("U+0000 in a client id", V311, "10 ['MQTT' 04 02 0000 0001 00]", Malformed),
-        ("U+0000 in a filter", V5, "82 [0001 [] 0001 00 00]", Malformed),
+        ("U+0000 in a filter", V5, "82 [0001 [] 0001 00 00]", Malformed), // [MQTT-4.7.3-2]
         // [MQTT-1.5.7-1]
         ("bad UTF-8 in a pair", V5, "30 ['a' [26 'k' 0001 ff]]", Malformed),
         ("U+0000 in the name of a pair", V5, "30 ['a' [26 0001 00 'v']]", Malformed),
-        // [MQTT-2.1.3-1]
         ("CONNECT flags", V311, "11 ['MQTT' 04 02 0000 'a']", Malformed),
+        // [MQTT-2.1.3-1]
+        ("CONNECT flags", V5, "11 ['MQTT' 05 02 0000 [] 'a']", Malformed),
         ("PUBACK flags", V5, "42 02 0001", Malformed),
         ("PUBREC flags", V311, "51 02 0001", Malformed),
-        ("PUBREL without its flag", V311, "60 02 0001", Malformed), // [MQTT-3.6.1-1]
-        ("PUBREL with another flag", V5, "63 02 0001", Malformed),
+        ("PUBREL without its flag", V311, "60 02 0001", Malformed),
+        ("PUBREL with another flag", V5, "63 02 0001", Malformed), // [MQTT-3.6.1-1]
         ("PUBCOMP flags", V5, "78 02 0001", Malformed),
-        ("SUBSCRIBE without its flag", V311, "80 [0001 'a' 00]", Malformed), // [MQTT-3.8.1-1]
-        ("SUBSCRIBE with DUP", V5, "8a [0001 [] 'a' 00]", Malformed),
-        ("UNSUBSCRIBE without its flag", V311, "a0 [0001 'a']", Malformed), // [MQTT-3.10.1-1]
+        ("SUBSCRIBE without its flag", V311, "80 [0001 'a' 00]", Malformed),
+        ("SUBSCRIBE with DUP", V5, "8a [0001 [] 'a' 00]", Malformed), // [MQTT-3.8.1-1]
+        ("UNSUBSCRIBE without its flag", V311, "a0 [0001 'a']", Malformed),
+        ("UNSUBSCRIBE with DUP", V5, "aa [0001 [] 'a']", Malformed), // [MQTT-3.10.1-1]
         ("PINGREQ flags", V311, "c1 00", Malformed),
         ("DISCONNECT flags", V5, "e1 00", Malformed), // [MQTT-3.14.1-1]
         ("AUTH flags", V5, "f1 [18 [15 'm']]", Malformed), // [MQTT-3.15.1-1]
 
-        ("CONNECT: no name", V311, "10 [0000 04 02 0000 'a']", Malformed), // [MQTT-3.1.2-1]
+        ("CONNECT: no name", V311, "10 [0000 04 02 0000 'a']", Malformed),
         ("CONNECT: another name", V311, "10 ['HTTP' 04 02 0000 'a']", Malformed),
+        // [MQTT-3.1.2-1]
         ("CONNECT: name in lower case", V5, "10 ['mqtt' 05 02 0000 [] 'a']", Malformed),
-        // [MQTT-3.1.2-2]
         ("CONNECT: level 1", V311, "10 ['MQTT' 01 02 0000 'a']", VERSION),
         ("CONNECT: level 3, new name", V311, "10 ['MQTT' 03 02 0000 'a']", VERSION),
         ("CONNECT: level 4, old name", V31, "10 ['MQIsdp' 04 02 0000 'a']", VERSION),
-        ("CONNECT: level 6", V5, "10 ['MQTT' 06 02 0000 [] 'a']", VERSION),
+        ("CONNECT: level 6", V5, "10 ['MQTT' 06 02 0000 [] 'a']", VERSION), // [MQTT-3.1.2-2]
         ("CONNECT: bridge in 5.0", V5, "10 ['MQTT' 85 02 0000 [] 'a']", VERSION),
-        ("CONNECT: reserved flag", V311, "10 ['MQTT' 04 03 0000 'a']", Malformed), // [MQTT-3.1.2-3]
-        // [MQTT-3.1.2-11]
+        ("CONNECT: reserved flag", V311, "10 ['MQTT' 04 03 0000 'a']", Malformed),
+        // [MQTT-3.1.2-3]
+        ("CONNECT: reserved flag", V5, "10 ['MQTT' 05 03 0000 [] 'a']", Malformed),
         ("CONNECT: will QoS without will", V311, "10 ['MQTT' 04 0a 0000 'a']", Malformed),
+        // [MQTT-3.1.2-11]
+        ("CONNECT: will QoS without will", V5, "10 ['MQTT' 05 0a 0000 [] 'a']", Malformed),
         // [MQTT-3.1.2-13]
         ("CONNECT: will retain without will", V5, "10 ['MQTT' 05 22 0000 [] 'a']", Malformed),
-        // [MQTT-3.1.2-12]
         ("CONNECT: will QoS 3", V311, "10 ['MQTT' 04 1e 0000 'a' 'w' 'm']", Malformed),
+        // [MQTT-3.1.2-12]
+        ("CONNECT: will QoS 3", V5, "10 ['MQTT' 05 1e 0000 [] 'a' [] 'w' 'm']", Malformed),
         // [v3 MQTT-3.1.2-22]
         ("CONNECT: password alone", V311, "10 ['MQTT' 04 42 0000 'a' 'p']", Malformed),
         ("CONNECT: password alone", V31, "10 ['MQIsdp' 03 42 0000 'a' 'p']", Malformed),
-        // [MQTT-3.1.3-3]
         ("CONNECT: no client id field", V311, "10 ['MQTT' 04 02 0000]", Malformed),
-        // [MQTT-3.1.2-9]
+        // [MQTT-3.1.3-3]
+        ("CONNECT: no client id field", V5, "10 ['MQTT' 05 02 0000 []]", Malformed),
         ("CONNECT: no will field", V311, "10 ['MQTT' 04 06 0000 'a' 'w']", Malformed),
+        // [MQTT-3.1.2-9]
+        ("CONNECT: no will field", V5, "10 ['MQTT' 05 06 0000 [] 'a' [] 'w']", Malformed),
+        // [MQTT-3.1.2-9]
         ("CONNECT: no will properties", V5, "10 ['MQTT' 05 06 0000 [] 'a' 'w' 'm']", Malformed),
-        // [MQTT-3.1.2-17]
         ("CONNECT: no user name field", V311, "10 ['MQTT' 04 82 0000 'a']", Malformed),
-        // [MQTT-3.1.2-19]
+        // [MQTT-3.1.2-17]
+        ("CONNECT: no user name field", V5, "10 ['MQTT' 05 82 0000 [] 'a']", Malformed),
         ("CONNECT: no password field", V311, "10 ['MQTT' 04 c2 0000 'a' 'u']", Malformed),
-        // [MQTT-3.1.2-16]
+        // [MQTT-3.1.2-19]
+        ("CONNECT: no password field", V5, "10 ['MQTT' 05 c2 0000 [] 'a' 'u']", Malformed),
         ("CONNECT: user name without flag", V311, "10 ['MQTT' 04 02 0000 'a' 'u']", Malformed),
-        // [MQTT-3.1.2-18]
+        // [MQTT-3.1.2-16]
+        ("CONNECT: user name without flag", V5, "10 ['MQTT' 05 02 0000 [] 'a' 'u']", Malformed),
         ("CONNECT: password without flag", V311, "10 ['MQTT' 04 82 0000 'a' 'u' 'p']", Malformed),
-        // [MQTT-3.1.3-12]
+        // [MQTT-3.1.2-18]
+        ("CONNECT: password without flag", V5, "10 ['MQTT' 05 82 0000 [] 'a' 'u' 'p']", Malformed),
         ("CONNECT: user name not UTF-8", V311, "10 ['MQTT' 04 82 0000 'a' 0001 ff]", Malformed),
-        // [MQTT-3.1.3-11]
+        // [MQTT-3.1.3-12]
+        ("CONNECT: user name not UTF-8", V5, "10 ['MQTT' 05 82 0000 [] 'a' 0001 ff]", Malformed),
         ("CONNECT: will not UTF-8", V311, "10 ['MQTT' 04 06 0000 'a' 0001 ff 'm']", Malformed),
+        // [MQTT-3.1.3-11]
+        ("CONNECT: will not UTF-8", V5, "10 ['MQTT' 05 06 0000 [] 'a' [] 0001 ff 'm']", Malformed),
         ("CONNECT: no properties", V5, "10 ['MQTT' 05 02 0000]", Malformed),
         ("CONNECT: will delay, no will", V5, "10 ['MQTT' 05 02 0000 [18 00000001] 'a']", Malformed),
         ("CONNECT: will with a connection's property", V5,
@@ -463,16 +485,19 @@ fn what_is_wrong_is_refused() {
         ("CONNECT: data without method", V5, "10 ['MQTT' 05 02 0000 [16 'd'] 'a']", Protocol),
         ("CONNACK: reserved flags", V5, "20 [02 00 []]", Malformed), // [MQTT-3.2.2-1]
         ("CONNACK: return code 6", V311, "20 02 0006", Malformed),
-        ("CONNACK: a DISCONNECT's reason", V5, "20 [00 8b []]", Malformed), // [MQTT-3.2.2-8]
+        ("CONNACK: a DISCONNECT's reason", V5, "20 [00 8b []]", Malformed),
 
-        ("PUBLISH: QoS 3", V311, "36 ['a' 0001]", Malformed), // [MQTT-3.3.1-4]
-        ("PUBLISH: QoS 3", V5, "37 ['a' 0001 []]", Malformed),
-        ("PUBLISH: DUP with QoS 0", V311, "38 ['a']", Malformed), // [MQTT-3.3.1-2]
-        ("PUBLISH: packet id 0", V311, "32 ['a' 0000]", Protocol), // [MQTT-2.2.1-3]
+        ("PUBLISH: QoS 3", V311, "36 ['a' 0001]", Malformed),
+        ("PUBLISH: QoS 3", V5, "36 ['a' 0001 []]", Malformed), // [MQTT-3.3.1-4]
+        ("PUBLISH: DUP with QoS 0", V311, "38 ['a']", Malformed),
+        ("PUBLISH: DUP with QoS 0", V5, "38 ['a' []]", Malformed), // [MQTT-3.3.1-2]
+        ("PUBLISH: packet id 0", V311, "32 ['a' 0000]", Protocol),
+        ("PUBLISH: packet id 0", V5, "32 ['a' 0000 []]", Protocol), // [MQTT-2.2.1-3]
         ("PUBLISH: no packet id", V311, "34 ['a']", Malformed),
-        ("PUBLISH: nothing", V311, "30 00", Malformed), // [MQTT-3.3.2-1]
+        ("PUBLISH: nothing", V311, "30 00", Malformed),
+        ("PUBLISH: nothing", V5, "30 00", Malformed), // [MQTT-3.3.2-1]
         ("PUBLISH: topic cut short", V311, "30 02 0005", Malformed),
-        ("PUBLISH: no property length", V5, "30 ['a']", Malformed),
+        ("PUBLISH: no property length", V5, "30 ['a']", Malformed), // [MQTT-2.2.2-1]
         ("PUBLISH: unknown property", V5, "30 ['a' [7f 00]]", Malformed),
         ("PUBLISH: a CONNECT's property", V5, "30 ['a' [21 0001]]", Malformed),
         ("PUBLISH: subscription identifier 0", V5, "30 ['a' [0b 00]]", Protocol),
@@ -493,10 +518,12 @@ fn what_is_wrong_is_refused() {
         ("PUBACK: bytes behind the end", V5, "40 [0001 00 [] 00]", Malformed),
 
         ("SUBSCRIBE: packet id 0", V311, "82 [0000 'a' 00]", Protocol),
-        ("SUBSCRIBE: no filter", V311, "82 [0001]", Protocol), // [MQTT-3.8.3-2]
-        ("SUBSCRIBE: no filter", V5, "82 [0001 []]", Protocol),
+        ("SUBSCRIBE: packet id 0", V5, "82 [0000 [] 'a' 00]", Protocol), // [MQTT-2.2.1-3]
+        ("SUBSCRIBE: no filter", V311, "82 [0001]", Protocol),
+        ("SUBSCRIBE: no filter", V5, "82 [0001 []]", Protocol), // [MQTT-3.8.3-2]
         ("SUBSCRIBE: no options", V311, "82 [0001 'a']", Malformed),
-        ("SUBSCRIBE: bad UTF-8", V311, "82 [0001 0001 ff 00]", Malformed), // [MQTT-3.8.3-1]
+        ("SUBSCRIBE: bad UTF-8", V311, "82 [0001 0001 ff 00]", Malformed),
+        ("SUBSCRIBE: bad UTF-8", V5, "82 [0001 [] 0001 ff 00]", Malformed), // [MQTT-3.8.3-1]
         ("SUBSCRIBE: reserved bits", V5, "82 [0001 [] 'a' 40]", Malformed), // [MQTT-3.8.3-5]
         // [v3 MQTT-3.8.3-4]
         ("SUBSCRIBE: options of 5.0 in 3.1.1", V311, "82 [0001 'a' 04]", Malformed),
@@ -506,8 +533,10 @@ fn what_is_wrong_is_refused() {
         ("SUBSCRIBE: two identifiers", V5, "82 [0001 [0b 01 0b 02] 'a' 00]", Protocol),
         ("SUBSCRIBE: identifier of five bytes", V5, "82 [0001 [0b 8080808001] 'a' 00]", Malformed),
         ("UNSUBSCRIBE: packet id 0", V5, "a2 [0000 [] 'a']", Protocol),
-        ("UNSUBSCRIBE: no filter", V311, "a2 [0001]", Protocol), // [MQTT-3.10.3-2]
-        ("UNSUBSCRIBE: bad UTF-8", V311, "a2 [0001 0001 ff]", Malformed), // [MQTT-3.10.3-1]
+        ("UNSUBSCRIBE: no filter", V311, "a2 [0001]", Protocol),
+        ("UNSUBSCRIBE: no filter", V5, "a2 [0001 []]", Protocol), // [MQTT-3.10.3-2]
+        ("UNSUBSCRIBE: bad UTF-8", V311, "a2 [0001 0001 ff]", Malformed),
+        ("UNSUBSCRIBE: bad UTF-8", V5, "a2 [0001 [] 0001 ff]", Malformed), // [MQTT-3.10.3-1]
         ("SUBACK: a CONNACK's reason", V5, "90 [0001 [] 85]", Malformed), // [MQTT-3.9.3-2]
         ("UNSUBACK: a SUBACK's reason", V5, "b0 [0001 [] 01]", Malformed), // [MQTT-3.11.3-2]
 
@@ -756,5 +785,5 @@ fn mqtt_31_reserves_no_flags_not_even_in_connect() {
     let mut bytes = Vec::new();
     Packet::Connect(connect(V311, "a")).encode(V311, &mut bytes);
     bytes[0] |= 0x02;
-    assert!(decode(&bytes, V311, ANY_SIZE).is_err()); // [MQTT-2.1.3-1]
+    assert!(decode(&bytes, V311, ANY_SIZE).is_err()); // [v3 MQTT-2.2.2-1]
 }

@@ -63,10 +63,13 @@ fn a_publisher_of_5_0_is_told_that_nobody_listens() {
 
 #[test]
 fn a_message_arrives_with_the_lower_of_both_qos() {
-    for published in QOS {
-        for granted in QOS {
+    for version in ALL {
+        for (published, granted) in QOS
+            .into_iter()
+            .flat_map(|qos| QOS.map(|other| (qos, other)))
+        {
             let mut world = World::new();
-            let subscriber = world.client(V311, "s");
+            let subscriber = world.client(version, "s");
             world.subscribe(subscriber, "t", granted);
             let publisher = world.client(V5, "p");
             let message = Publish {
@@ -201,9 +204,12 @@ fn a_qos_above_the_servers_ends_the_connection() {
         });
         let client = world.client(version, "a");
         // [MQTT-3.2.2-10] a subscription is accepted, and granted less.
-        let asked = [("t", SubscriptionOptions::new(QoS::ExactlyOnce))];
-        world.send(client, &subscribe(1, &asked));
-        assert_eq!(world.read(client).reasons(), [R::GrantedQoS1]);
+        let asked = ["r", "s", "t"]
+            .into_iter()
+            .zip(QOS.map(SubscriptionOptions::new));
+        world.send(client, &subscribe(1, &asked.collect::<Vec<_>>()));
+        let granted = [R::Success, R::GrantedQoS1, R::GrantedQoS1];
+        assert_eq!(world.read(client).reasons(), granted);
         let one = publish_qos(QoS::AtLeastOnce, 1, "t", "x");
         world.send(client, &Packet::Publish(one));
         assert_eq!(world.payloads(client), ["x"]);
@@ -266,8 +272,7 @@ fn what_is_no_topic_name_ends_the_connection() {
 fn topic_names_are_taken_as_they_are() {
     let mut world = World::new();
     let watcher = watcher(&mut world, V5);
-    let client = world.client(V311, "a");
-    // [MQTT-4.7.3-4] [MQTT-1.5.4-3]
+    let publisher = world.client(V5, "publisher");
     let topics = [
         "/",
         "//",
@@ -278,13 +283,63 @@ fn topic_names_are_taken_as_they_are() {
         "é",
         "\u{feff}a",
         "a/",
+        "a",
     ];
+    let subscribers = topics.map(|topic| {
+        let subscriber = world.client(V5, topic);
+        world.subscribe(subscriber, topic, QoS::AtMostOnce);
+        subscriber
+    });
     for topic in topics {
-        world.publish(client, topic, "x");
+        world.publish(publisher, topic, topic);
     }
     let received = world.publishes(watcher);
     let seen: Vec<_> = received.iter().map(|r| r.publish().topic).collect();
-    assert_eq!(seen, topics);
+    assert_eq!(seen, topics); // [MQTT-1.5.4-3]
+    for (subscriber, topic) in subscribers.into_iter().zip(topics) {
+        assert_eq!(world.payloads(subscriber), [topic]); // [MQTT-4.7.3-4]
+    }
+}
+
+#[test]
+fn a_topic_may_be_as_long_as_a_string_can_be() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    let topic = "x".repeat(65_535);
+    world.subscribe(client, &topic, QoS::AtMostOnce);
+    world.publish(client, &topic, "found");
+    let received = world.read(client);
+    // [MQTT-4.7.3-3]
+    assert_eq!(received.publish().topic, topic);
+    assert_eq!(received.publish().payload, b"found");
+}
+
+#[test]
+fn the_exchange_for_qos_2_is_completed_though_the_message_has_expired() {
+    let mut world = World::new();
+    let away = world.connect(durable(V5, "away", &expiry(3_600)));
+    world.subscribe(away, "t", QoS::ExactlyOnce);
+    world.lose(away);
+    let client = world.client(V5, "a");
+    let second = numbers(&[(P::MessageExpiryInterval, 1)]);
+    let message = Publish {
+        properties: second.as_properties(),
+        ..publish_qos(QoS::ExactlyOnce, 1, "t", "x")
+    };
+    world.send(client, &Packet::Publish(message));
+    world.expect(client, &Packet::PubRec(ack(1)));
+    world.advance(secs(100));
+    // [MQTT-4.3.3-13]
+    let again = Publish {
+        dup: true,
+        ..message
+    };
+    world.send(client, &Packet::Publish(again));
+    world.expect(client, &Packet::PubRec(ack(1)));
+    world.send(client, &Packet::PubRel(ack(1)));
+    world.expect(client, &Packet::PubComp(ack(1)));
+    let away = world.connect(durable(V5, "away", &expiry(3_600)));
+    world.expect_nothing(away);
 }
 
 #[test]
@@ -478,16 +533,18 @@ fn answers(version: Version, pieces: &[&[u8]]) -> Vec<Received> {
 
 #[test]
 fn many_packets_in_one_read_are_all_heard() {
-    let mut world = World::new();
-    let watcher = watcher(&mut world, V311);
-    let client = world.client(V311, "a");
-    let mut stream = Vec::new();
-    let expected: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
-    for payload in &expected {
-        Packet::Publish(publish("t", payload)).encode(V311, &mut stream);
+    for version in ALL {
+        let mut world = World::new();
+        let watcher = watcher(&mut world, version);
+        let client = world.client(version, "a");
+        let mut stream = Vec::new();
+        let expected: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
+        for payload in &expected {
+            Packet::Publish(publish("t", payload)).encode(version, &mut stream);
+        }
+        world.send_bytes(client, &stream);
+        assert_eq!(world.payloads(watcher), expected); // [MQTT-4.6.0-5]
     }
-    world.send_bytes(client, &stream);
-    assert_eq!(world.payloads(watcher), expected); // [MQTT-4.6.0-5]
 }
 
 #[test]

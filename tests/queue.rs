@@ -115,16 +115,16 @@ fn a_message_too_large_for_one_client_is_dropped_for_it_alone() {
     let publisher = world.client(V5, "p");
     let large = "x".repeat(60);
     for _ in 0..30 {
-        // [MQTT-3.1.2-24] [MQTT-3.1.2-25]: more than a window of them.
+        // More than a window of them.
         world.publish_as(publisher, QoS::AtLeastOnce, "t", &large);
         world.publish_as(publisher, QoS::AtMostOnce, "t", &large);
         let received = world.publishes(wide);
         assert_eq!(received.len(), 2);
         world.send(wide, &puback(packet_ids(&received[..1])[0]));
     }
-    world.expect_nothing(narrow);
+    world.expect_nothing(narrow); // [MQTT-3.1.2-24]
     world.publish_as(publisher, QoS::AtLeastOnce, "t", "fits");
-    let received = world.read(narrow);
+    let received = world.read(narrow); // [MQTT-3.1.2-25] the window is open.
     // Its topic, as no alias was set by what was never sent.
     assert_eq!(received.publish().topic, "t");
     assert_eq!(received.publish().payload, b"fits");

@@ -54,7 +54,7 @@ fn a_thousand_packets_in_one_write_are_answered_in_order() {
     }
     client.send_bytes(&bytes);
     for id in 1..=1_000 {
-        assert_eq!(client.read().ack().0, id);
+        assert_eq!(client.read().ack().0, id); // [MQTT-4.2.0-1]
     }
 }
 
@@ -68,6 +68,7 @@ fn two_megabytes_arrive_whole() {
     subscriber.subscribe("t", QoS::AtLeastOnce);
     broker.client("publisher").publish_qos1("t", &payload);
     let received = subscriber.read();
+    // [MQTT-4.2.0-1]
     assert!(
         received.publish().payload == payload.as_bytes(),
         "it is not what was sent"

@@ -44,7 +44,7 @@ fn a_clean_start_finds_nothing_and_a_durable_session_is_found_again() {
         world.disconnect(a);
 
         let a = world.try_connect(connect(version, "a"));
-        // [MQTT-3.1.2-4] [MQTT-3.2.2-2]
+        // [MQTT-3.1.2-4] [MQTT-3.1.4-4] [MQTT-3.2.2-2]
         assert!(!world.read(a).connack().session_present);
         world.publish(publisher, "t", "2");
         world.expect_nothing(a);
@@ -55,6 +55,39 @@ fn a_clean_start_finds_nothing_and_a_durable_session_is_found_again() {
         assert!(!world.read(a).connack().session_present); // [MQTT-3.1.2-6]
         world.publish(publisher, "t", "3");
         world.expect_nothing(a);
+    }
+}
+
+#[test]
+fn a_session_belongs_to_its_client_id() {
+    let mut world = World::new();
+    let hour = expiry(3_600);
+    let a = world.connect(durable(V5, "a", &hour));
+    world.subscribe(a, "t", QoS::AtLeastOnce);
+    world.disconnect(a);
+    let publisher = world.client(V5, "p");
+    for id in ["b", "A", "a ", "aa"] {
+        let other = world.try_connect(durable(V5, id, &hour));
+        assert!(!world.read(other).connack().session_present, "{id:?}"); // [MQTT-3.1.3-2]
+        world.publish(publisher, "t", "x");
+        world.expect_nothing(other);
+    }
+    let a = world.try_connect(durable(V5, "a", &hour));
+    assert!(world.read(a).connack().session_present); // [MQTT-3.1.3-2]
+    world.publish(publisher, "t", "x");
+    assert_eq!(world.payloads(a), ["x"]);
+}
+
+#[test]
+fn a_session_is_kept_as_long_as_its_connection_is_open() {
+    for properties in [expiry(0), expiry(60)] {
+        let mut world = World::new();
+        let client = world.connect(durable(V5, "a", &properties));
+        world.subscribe(client, "t", QoS::AtLeastOnce);
+        world.advance(secs(100_000));
+        let publisher = world.client(V5, "p");
+        world.publish(publisher, "t", "x");
+        assert_eq!(world.payloads(client), ["x"]); // [MQTT-4.1.0-1]
     }
 }
 
@@ -210,6 +243,25 @@ fn nothing_after_disconnect_counts() {
 }
 
 #[test]
+fn nothing_follows_the_servers_disconnect() {
+    let mut world = World::new();
+    let client = world.client(V5, "a");
+    world.subscribe(client, "t", QoS::AtMostOnce);
+    let publisher = world.client(V5, "p");
+    let mut message = Vec::new();
+    Packet::Publish(publish("t", "late")).encode(V5, &mut message);
+    // All in one turn: a packet that cannot be, a question after it, a message for the client.
+    world.deliver_bytes(client, b"\x00\x00\xC0\x00");
+    world.deliver_bytes(client, b"\xC0\x00");
+    world.deliver_bytes(publisher, &message);
+    world.turn();
+    let received = world.read_all(client);
+    assert_eq!(received.len(), 1); // [MQTT-3.14.4-1]
+    assert!(matches!(received[0].packet(), Packet::Disconnect(_)));
+    assert!(!world.is_open(client)); // [MQTT-3.14.4-2]
+}
+
+#[test]
 fn a_newer_connection_takes_the_session_over() {
     for (old_version, new_version) in [(V311, V311), (V5, V5), (V311, V5), (V5, V31)] {
         let mut world = World::new();
@@ -348,13 +400,13 @@ fn the_server_can_limit_the_keep_alive() {
             ..connect(V5, "a")
         });
         let received = world.read(client);
-        // [MQTT-3.1.2-21]
         let connack = received.connack();
         assert_eq!(connack.properties.number(P::ServerKeepAlive), told);
         let kept = u64::from(told.map_or(u32::from(asked), |told| told));
         world.advance(millis(kept * 1_499));
         world.expect_nothing(client);
         world.advance(millis(kept * 100));
+        // [MQTT-3.1.2-21] what it was told counts, [MQTT-3.2.2-22] or else what it asked for.
         world.expect_disconnect(client, R::KeepAliveTimeout);
     }
     // Before 5.0 there is no way to tell the client.
@@ -385,7 +437,7 @@ fn when_the_server_stops_everybody_is_told() {
     world.stop();
     world.expect_closed(old);
     world.expect_closed(usual);
-    world.expect_disconnect(new, R::ServerShuttingDown);
-    world.expect_closed(nobody); // [MQTT-3.14.0-1]
+    world.expect_disconnect(new, R::ServerShuttingDown); // [MQTT-3.14.2-1]
+    world.expect_closed(nobody);
     assert_eq!(world.broker.connected(), 0);
 }

@@ -272,7 +272,7 @@ fn what_was_begun_is_completed_after_leaving_the_group() {
     let id = world.read(a).publish().packet_id.unwrap();
     world.send(a, &unsubscribe(1, &["$share/g/t"]));
     world.read(a);
-    world.send(a, &puback(id)); // [MQTT-3.10.4-3]
+    world.send(a, &puback(id));
     world.expect_nothing(b);
     for payload in ["1", "2"] {
         world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
@@ -392,7 +392,7 @@ fn what_waits_for_a_member_that_unsubscribes_goes_to_another() {
     }
     let b = member(&mut world, V5, "b", QoS::AtLeastOnce);
     world.send(a, &unsubscribe(1, &["$share/g/t"]));
-    // What was sent is completed where it was begun [MQTT-3.10.4-3].
+    // What was sent is completed where it was begun.
     assert_eq!(world.payloads(a), ["1"]);
     assert_eq!(world.payloads(b), ["2"]);
 }

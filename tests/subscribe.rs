@@ -160,6 +160,29 @@ fn a_repeated_subscription_replaces_the_first() {
 }
 
 #[test]
+fn replacing_a_subscription_loses_no_message() {
+    let mut options = Options::default();
+    options.limits.inflight_messages_max = 1;
+    let mut world = World::with(options);
+    let subscriber = world.client(V5, "s");
+    world.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    let publisher = world.client(V5, "p");
+    for payload in ["in flight", "waits"] {
+        world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
+    }
+    let mut received = world.publishes(subscriber);
+    world.subscribe(subscriber, "t", QoS::ExactlyOnce);
+    world.publish_as(publisher, QoS::AtLeastOnce, "t", "new");
+    for expected in ["in flight", "waits", "new"] {
+        // [MQTT-3.8.4-4]
+        assert_eq!(received[0].publish().payload, expected.as_bytes());
+        world.send(subscriber, &puback(packet_ids(&received)[0]));
+        received = world.publishes(subscriber);
+    }
+    assert_eq!(received, []);
+}
+
+#[test]
 fn every_filter_of_a_subscribe_is_answered_in_order() {
     for version in ALL {
         let mut world = World::with(Options {
@@ -186,7 +209,7 @@ fn every_filter_of_a_subscribe_is_answered_in_order() {
             V5 => R::TopicFilterInvalid,
             V31 | V311 => R::UnspecifiedError, // [v3 MQTT-3.9.3-2]
         };
-        // [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1]
+        // [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
         let expected = [
             R::GrantedQoS1,
             refused,
@@ -206,7 +229,18 @@ fn every_filter_of_a_subscribe_is_answered_in_order() {
 #[test]
 fn a_filter_that_is_none_ends_the_connection() {
     for filter in [
-        "", "a#", "#/a", "a/#/b", "+a", "a/b+", "$share/", "$share/g",
+        "",
+        "a#",
+        "#/a",
+        "a/#/b",
+        "+a",
+        "a/b+",
+        "$share/",
+        "$share/g",
+        "$share//t",
+        "$share/g/",
+        "$share/+/t",
+        "$share/g#/t",
     ] {
         for version in ALL {
             for unsubscribing in [false, true] {
@@ -379,11 +413,10 @@ fn unsubscribe_is_answered_for_every_filter() {
         let filters = ["b/+", "b/c", "A", "c/#", "c/#", &deep];
         world.send(client, &unsubscribe(0x0102, &filters));
         let received = world.read(client);
-        // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let Packet::UnsubAck(unsuback) = received.packet() else {
-            panic!("expected UNSUBACK");
+            panic!("expected UNSUBACK"); // [MQTT-3.10.4-4]
         };
-        assert_eq!(unsuback.packet_id, 0x0102);
+        assert_eq!(unsuback.packet_id, 0x0102); // [MQTT-3.10.4-5] [MQTT-2.2.1-6]
         // [MQTT-3.10.4-1] [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
         let expected = [
             R::Success,
@@ -402,6 +435,12 @@ fn unsubscribe_is_answered_for_every_filter() {
             world.publish(publisher, topic, topic);
         }
         assert_eq!(world.payloads(client), ["a"]); // [MQTT-3.10.4-2]
+        // [MQTT-3.10.4-5] even where there is nothing to give up.
+        world.send(client, &unsubscribe(3, &["never there"]));
+        assert!(
+            matches!(world.read(client).packet(), Packet::UnsubAck(unsuback)
+            if unsuback.packet_id == 3)
+        );
     }
 }
 
