@@ -172,15 +172,20 @@ fn replacing_a_subscription_loses_no_message() {
     let mut options = Options::default();
     options.limits.inflight_messages_max = 1;
     let mut world = World::with(options);
-    let subscriber = world.client(V5, "s");
+    let hour = expiry(3_600);
+    let subscriber = world.connect(durable(V5, "s", &hour));
     world.subscribe(subscriber, "t", QoS::AtLeastOnce);
     let publisher = world.client(V5, "p");
     for payload in ["in flight", "waits"] {
         world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
     }
-    let mut received = world.publishes(subscriber);
+    world.publishes(subscriber);
     world.subscribe(subscriber, "t", QoS::ExactlyOnce);
     world.publish_as(publisher, QoS::AtLeastOnce, "t", "new");
+    // What is in flight is there to be sent again.
+    world.lose(subscriber);
+    let subscriber = world.connect(durable(V5, "s", &hour));
+    let mut received = world.publishes(subscriber);
     for expected in ["in flight", "waits", "new"] {
         // [MQTT-3.8.4-4]
         assert_eq!(received[0].publish().payload, expected.as_bytes());
