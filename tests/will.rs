@@ -74,7 +74,7 @@ fn a_will_is_published_when_the_network_is_lost() {
         world.lose(client);
         // [MQTT-3.1.2-7] [MQTT-3.1.2-8]
         assert_eq!(world.payloads(watcher), ["bye"]);
-        // [MQTT-3.1.2-10] once.
+        // Once.
         world.advance(secs(100_000));
         world.expect_nothing(watcher);
     }
@@ -120,7 +120,7 @@ fn a_will_is_published_when_another_connection_takes_over() {
         let newer = world.connect(durable(version, "a", &expiry(3_600)));
         assert_eq!(world.payloads(watcher), ["bye"]); // [MQTT-3.1.2-8]
         world.lose(newer);
-        world.expect_nothing(watcher); // [MQTT-3.1.2-10]
+        world.expect_nothing(watcher);
     }
 }
 
@@ -201,6 +201,7 @@ fn a_will_waits_for_its_delay() {
     world.expect_nothing(watcher);
     world.advance(millis(1));
     assert_eq!(world.payloads(watcher), ["bye"]); // [MQTT-3.1.2-8]
+    // [MQTT-3.1.2-10] the session has none to leave when it ends.
     world.advance(secs(10_000));
     world.expect_nothing(watcher);
 }
