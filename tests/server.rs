@@ -70,7 +70,6 @@ fn two_megabytes_arrive_whole() {
     subscriber.subscribe("t", QoS::AtLeastOnce);
     broker.client("publisher").publish_qos1("t", &payload);
     let received = subscriber.read();
-    // [MQTT-4.2.0-1]
     assert!(
         received.publish().payload == payload.as_bytes(),
         "it is not what was sent"
