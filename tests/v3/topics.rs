@@ -166,4 +166,10 @@ fn topics_are_compared_as_they_are_written() {
         assert_eq!(matched(topic, &alike), [[topic], [topic]], "{topic:?}");
     }
     assert_eq!(matched("#", &alike)[0], alike[..20]);
+    // And so are the levels beside a wildcard.
+    let below: Vec<String> = alike.iter().map(|text| format!("x/{text}")).collect();
+    let below: Vec<&str> = below.iter().map(String::as_str).collect();
+    for (text, topic) in alike.iter().zip(&below) {
+        assert_eq!(matched(&format!("+/{text}"), &below), [[*topic], [*topic]]);
+    }
 }
