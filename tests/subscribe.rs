@@ -344,7 +344,7 @@ fn retain_is_forwarded_as_published_on_request() {
             ..publish("t", "x")
         };
         world.send(publisher, &Packet::Publish(message));
-        // [MQTT-3.3.1-12] [MQTT-3.3.1-13] [v3 MQTT-3.3.1-9]
+        // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         let expected = retain && retain_as_published;
         assert_eq!(world.read(client).publish().retain, expected);
     }
