@@ -196,6 +196,18 @@ fn connack_is_read_and_written() {
 }
 
 #[test]
+fn in_mqtt_3_1_the_first_byte_of_connack_says_nothing() {
+    for notation in ["20 02 0100", "20 02 0200"] {
+        check_decode(
+            "reserved byte",
+            V31,
+            notation,
+            &connack(false, R::Success, ""),
+        );
+    }
+}
+
+#[test]
 #[rustfmt::skip] // One row, one line.
 fn publish_is_read_and_written() {
     let one = |id| publish_qos(QoS::AtLeastOnce, id, "a/b", "hi");
@@ -484,6 +496,7 @@ fn what_is_wrong_is_refused() {
         ("CONNECT: response information 2", V5, "10 ['MQTT' 05 02 0000 [19 02] 'a']", Protocol),
         ("CONNECT: data without method", V5, "10 ['MQTT' 05 02 0000 [16 'd'] 'a']", Protocol),
         ("CONNACK: reserved flags", V5, "20 [02 00 []]", Malformed), // [MQTT-3.2.2-1]
+        ("CONNACK: reserved flags in 3.1.1", V311, "20 02 0200", Malformed),
         ("CONNACK: return code 6", V311, "20 02 0006", Malformed),
         ("CONNACK: a DISCONNECT's reason", V5, "20 [00 8b []]", Malformed),
 
@@ -538,6 +551,11 @@ fn what_is_wrong_is_refused() {
         ("UNSUBSCRIBE: bad UTF-8", V311, "a2 [0001 0001 ff]", Malformed),
         ("UNSUBSCRIBE: bad UTF-8", V5, "a2 [0001 [] 0001 ff]", Malformed), // [MQTT-3.10.3-1]
         ("SUBACK: a CONNACK's reason", V5, "90 [0001 [] 85]", Malformed), // [MQTT-3.9.3-2]
+        // [v3 MQTT-3.9.3-2]
+        ("SUBACK: a reason of 5.0 in 3.1.1", V311, "90 [0001 87]", Malformed),
+        ("SUBACK: a reason of 5.0 in 3.1", V31, "90 [0001 97]", Malformed),
+        ("UNSUBACK: a reason in 3.1.1", V311, "b0 [0001 00]", Malformed),
+        ("UNSUBACK: a reason in 3.1", V31, "b0 [0001 11]", Malformed),
         ("UNSUBACK: a SUBACK's reason", V5, "b0 [0001 [] 01]", Malformed), // [MQTT-3.11.3-2]
 
         ("PINGREQ with a body", V311, "c0 01 00", Malformed),

@@ -199,10 +199,14 @@ pub struct ConnAck<'a> {
 impl<'a> ConnAck<'a> {
     pub(super) fn decode(body: &'a [u8], version: Version) -> Result<ConnAck<'a>, Refusal> {
         let mut reader = Reader::new(body);
-        let flags = reader.u8()?;
-        if flags > 1 {
-            return Err(Refusal::malformed("reserved CONNACK flags are set"));
-        }
+        // The byte is reserved in MQTT 3.1, and says nothing.
+        let flags = match (version, reader.u8()?) {
+            (Version::V31, _) => 0,
+            (Version::V311 | Version::V5, flags @ 0..=1) => flags,
+            (Version::V311 | Version::V5, _) => {
+                return Err(Refusal::malformed("reserved CONNACK flags are set"));
+            }
+        };
         let code = reader.u8()?;
         let reason = match version {
             Version::V5 => ReasonCode::parse(code, PacketType::ConnAck)?,

@@ -128,7 +128,15 @@ impl<'a> SubAck<'a> {
         let properties = optional(version, &mut reader, Place::In(packet_type))?;
         let mut reasons = Vec::new();
         while !reader.is_empty() {
-            reasons.push(ReasonCode::parse(reader.u8()?, packet_type)?);
+            let byte = reader.u8()?;
+            // [v3 MQTT-3.9.3-2] before 5.0 one code says that a filter was refused, and an
+            // UNSUBACK says nothing.
+            if version != Version::V5
+                && (packet_type == PacketType::UnsubAck || !matches!(byte, 0..=2 | 0x80))
+            {
+                return Err(Refusal::malformed("a reason code that only MQTT 5.0 has"));
+            }
+            reasons.push(ReasonCode::parse(byte, packet_type)?);
         }
         Ok(SubAck {
             packet_id,
