@@ -9,7 +9,7 @@ use std::time::Duration;
 use getopts::Fail;
 
 use crate::broker::limits::{ListenerOptions, Options, QueueOverflow};
-use crate::logging::{Destination, LogOptions, LogType, TimeFormat};
+use crate::logging::{Destination, LogOptions, LogType, TimeFormat, in_one_line};
 use crate::net::{Host, ListenerAddress};
 use crate::packet::QoS;
 
@@ -242,8 +242,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads flags, without the name of the program.
+    /// Reads flags, without the name of the program. What is wrong with them is said in one line.
     pub fn from_flags(flags: &[String]) -> Result<Command, String> {
+        Config::read(flags).map_err(|sentence| in_one_line(&sentence))
+    }
+
+    fn read(flags: &[String]) -> Result<Command, String> {
         let matches = parser().parse(join_values(flags)).map_err(sentence)?;
         if matches.opt_present("help") {
             return Ok(Command::Help);
@@ -258,6 +262,10 @@ impl Config {
         for setting in SETTINGS {
             for text in values(setting, &matches) {
                 let named = |why| format!("--{} {text}: {why}", setting.name);
+                // They would garble the log, and every sentence that names the value.
+                if text.contains(char::is_control) {
+                    return Err(named("must not contain control characters".to_string()));
+                }
                 let value = setting.kind.parse(&text).map_err(named)?;
                 (setting.set)(&mut config, value).map_err(named)?;
             }
@@ -509,6 +517,19 @@ mod tests {
             let result = value.and_then(|value| (setting.set)(&mut config, value));
             assert_eq!(result, Ok(()), "{}", setting.name);
             assert_eq!(format!("{config:?}"), in_force, "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for flag in [
+            "free\ntext",
+            "--pid-file=a\nb",
+            "--listener=1883 \u{1b}[31m",
+            "--no\rsuch",
+        ] {
+            let sentence = Config::from_flags(&[flag.to_string()]).unwrap_err();
+            assert!(!sentence.contains(char::is_control), "{sentence:?}");
         }
     }
 

@@ -139,6 +139,18 @@ pub fn start(options: &LogOptions) -> Result<(), String> {
     Ok(())
 }
 
+/// The text with control characters made visible.
+pub fn in_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line
+}
+
 /// The types that are logged: each is asked for by itself, as in Mosquitto.
 struct Wanted(Vec<LogType>);
 
