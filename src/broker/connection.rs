@@ -201,9 +201,14 @@ impl Connections {
         self.awaiting.remove(&opened);
     }
 
+    /// Those that have sent no CONNECT yet.
+    pub fn awaiting_count(&self) -> usize {
+        self.awaiting.len()
+    }
+
     /// The one that has gone without a CONNECT for the longest time, if there are too many.
     pub fn one_too_many(&self) -> Option<ConnectionId> {
-        let too_many = self.awaiting.len() > Limits::UNCONNECTED_MAX;
+        let too_many = self.awaiting_count() > Limits::UNCONNECTED_MAX;
         let (_, oldest) = self.awaiting.first_key_value()?;
         too_many.then_some(*oldest)
     }

@@ -1,7 +1,8 @@
-//! What must hold between the parts of the broker, whatever has happened.
+//! What must hold between the parts of the broker, and within its limits, whatever has happened.
 
 use super::Broker;
 use super::connection::Phase;
+use super::limits::Limits;
 
 impl Broker {
     /// Panics where the parts of the broker disagree; for tests, after every verb.
@@ -13,6 +14,7 @@ impl Broker {
                 assert_eq!(self.sessions[session].connection, Some(id));
                 connected += 1;
             }
+            assert!(connection.leftover.len() <= self.packet_bytes_max(id));
             if connection.phase == Phase::Closing {
                 assert!(
                     self.connections.close.contains(&id),
@@ -23,7 +25,7 @@ impl Broker {
         assert_eq!(connected, self.connected);
         let mut subscriptions = 0;
         for (id, session) in self.sessions.iter() {
-            session.check_invariants();
+            session.check_invariants(&self.options.limits);
             assert_eq!(self.sessions.find(&session.client_id), Some(id));
             subscriptions += session.subscriptions.len();
             match session.connection {
@@ -35,8 +37,19 @@ impl Broker {
                 None => assert!(session.expiry_interval > 0, "a session outlives its time"),
             }
         }
+        self.check_limits();
         let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();
         assert_eq!(subscriptions, index);
         assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 2);
+    }
+
+    /// What is limited for all clients together; for the limits of each see its session.
+    fn check_limits(&self) {
+        let limits = &self.options.limits;
+        assert!(self.connected <= limits.connections_max);
+        assert!(self.sessions.len() <= limits.sessions_max);
+        assert!(self.retained.len() <= limits.retained_messages_max);
+        assert!(self.retained.bytes() <= limits.retained_bytes_max);
+        assert!(self.connections.awaiting_count() <= Limits::UNCONNECTED_MAX);
     }
 }

@@ -401,8 +401,14 @@ impl Session {
         (self.inflight, self.queue) = (inflight, queue);
     }
 
-    /// Panics where the parts of the state disagree.
-    pub fn check_invariants(&self) {
+    /// Panics where the parts of the state disagree, or are larger than they may be.
+    pub fn check_invariants(&self, limits: &Limits) {
+        assert!(self.subscriptions.len() <= limits.subscriptions_max);
+        assert!(self.filter_bytes <= Limits::FILTER_BYTES_PER_SESSION);
+        assert!(self.inflight.len() <= usize::from(limits.inflight_messages_max));
+        assert!(self.inflight_bytes <= limits.inflight_bytes_max || self.inflight.len() == 1);
+        assert!(self.queue.len() <= limits.queued_messages_max);
+        assert!(self.queue_bytes <= limits.queued_bytes_max);
         assert!(self.sent <= self.inflight.len());
         let delivery = |inflight: &'_ Inflight| inflight.delivery().map_or(0, |d| d.message.len());
         assert_eq!(
