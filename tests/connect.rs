@@ -164,6 +164,20 @@ fn a_second_connect_ends_the_connection() {
 }
 
 #[test]
+fn a_second_connect_is_no_better_for_being_broken() {
+    for level in [3, 4, 6, 0x84] {
+        let mut world = World::new();
+        let client = world.client(V5, "a");
+        // A version that is not spoken here has a reason code that DISCONNECT cannot carry.
+        let mut bytes = b"\x10\x0d\x00\x04MQTT\x00\x02\x00\x00\x00\x01a".to_vec();
+        bytes[8] = level;
+        world.send_bytes(client, &bytes);
+        // [MQTT-3.1.0-2]
+        world.expect_disconnect(client, R::ProtocolError);
+    }
+}
+
+#[test]
 fn packets_that_only_a_server_sends_end_the_connection() {
     let suback = SubAck {
         packet_id: 1,

@@ -350,15 +350,16 @@ impl Broker {
                 Ok(()) if self.connections[id].speechless => Err(connect::cannot_answer()),
                 result => result.map(|()| length),
             },
-            Err(refusal) => {
-                if awaits_connect {
-                    warn!("Peer {} refused: {}.", connection.peer, refusal.why);
-                    if let Some(version) = packet::answer_version(bytes) {
-                        self.connections[id].version = version;
-                    }
+            Err(refusal) if awaits_connect => {
+                warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+                if let Some(version) = packet::answer_version(bytes) {
+                    self.connections[id].version = version;
                 }
                 Err(refusal)
             }
+            // Whatever is wrong with it: its own reason codes are not for DISCONNECT.
+            Err(_) if is_connect => Err(second_connect()),
+            Err(refusal) => Err(refusal),
         };
         result.unwrap_or_else(|refusal| {
             self.refuse(id, refusal, now);
@@ -407,8 +408,7 @@ impl Broker {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(id, session, disconnect, now),
-            // [MQTT-3.1.0-2]
-            Packet::Connect(_) => Err(Refusal::protocol("a second CONNECT")),
+            Packet::Connect(_) => Err(second_connect()),
             // No method is configured, so none was agreed on [MQTT-4.12.0-7].
             Packet::Auth(_) => Err(Refusal::protocol("AUTH without an authentication method")),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
@@ -488,4 +488,9 @@ impl Broker {
     fn is_closing(&self, id: ConnectionId) -> bool {
         self.connections[id].phase == Phase::Closing
     }
+}
+
+/// [MQTT-3.1.0-2]
+fn second_connect() -> Refusal {
+    Refusal::protocol("a second CONNECT")
 }
