@@ -319,9 +319,9 @@ const SUBSCRIBE: &[Row] = &[
     row("packet id 0: SUBSCRIBE, UNSUBSCRIBE", Connected, |v| vec![ // [MQTT-2.2.1-3] [v3 MQTT-2.3.1-1]
         packet(0x82, &[b"\0\0", &block(v, b"")[..], b"\0\x01a\0"].concat()), packet(0xA2, &[b"\0\0", &block(v, b"")[..], b"\0\x01a"].concat()),
     ], "closed", "DISCONNECT 0x82, closed"),
-    row("QoS 3", Connected, |v| one(subscribe(v, b"", &[(b"a", 3)])), "closed", "DISCONNECT 0x82, closed"), // [v3 MQTT-3-8.3-4]
+    row("QoS 3", Connected, |v| one(subscribe(v, b"", &[(b"a", 3)])), "closed", "DISCONNECT 0x82, closed"), // [v3 MQTT-3.8.3-4]
     row("each reserved option", Connected, |v| each(if v == V5 { &[0x40, 0x80, 0xC0] } else { &[0x04, 0x08, 0x10, 0x20, 0x40, 0x80] },
-        |options| subscribe(v, b"", &[(b"a", options)])), "closed", "DISCONNECT 0x81, closed"), // [MQTT-3.8.3-5] [v3 MQTT-3-8.3-4]
+        |options| subscribe(v, b"", &[(b"a", options)])), "closed", "DISCONNECT 0x81, closed"), // [MQTT-3.8.3-5] [v3 MQTT-3.8.3-4]
     row("retain handling 3", Connected, |v| one(subscribe(v, b"", &[(b"a", 0x30)])), "", "DISCONNECT 0x82, closed"),
     row("no local on a shared subscription", Connected, |v| one(subscribe(v, b"", &[(b"$share/group/a", 0x04)])), "", "DISCONNECT 0x82, closed"), // [MQTT-3.8.3-4]
     row("subscription identifier 0, or two of them", Connected, |v| of(&[b"\x0B\0", b"\x0B\x01\x0B\x02"],
