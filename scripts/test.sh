@@ -58,7 +58,7 @@ step "format" cargo fmt --check
 step "clippy" cargo clippy --all-targets -- -D warnings
 step "clippy without features" cargo clippy --all-targets --no-default-features -- -D warnings
 step "cargo test" cargo test
-step "simulation, optimized" cargo test --release --test simulation
+step "simulation, 4,000 seeds" env SEEDS=4000 cargo test --release --test simulation
 step "release build" cargo build --release
 step "scripts" check_scripts
 step "real clients" scripts/clients.sh --check
