@@ -1083,6 +1083,9 @@ impl Model {
 
     /// The broker sent `packet` of `length` bytes.
     pub fn sent(&mut self, link: usize, packet: &Packet, length: usize) {
+        if self.is_blind {
+            return;
+        }
         let connection = &mut self.connections[link];
         assert!(!connection.said_disconnect, "something behind a DISCONNECT");
         assert!(
@@ -1419,6 +1422,9 @@ impl Model {
     /// A verb is over and all that it sent was checked off: what had to come has come. `owed` is
     /// how many bytes each link is owed.
     pub fn verb_is_over(&mut self, owed: &[usize]) {
+        if self.is_blind {
+            return;
+        }
         let soft = self.options.limits.outbound_bytes_max;
         for (link, connection) in self.connections.iter_mut().enumerate() {
             if connection.phase == Phase::Closed {

@@ -43,17 +43,23 @@ pub struct World {
     pub links: Vec<Link>,
     /// Those of them that the broker has.
     open: Vec<usize>,
-    pub model: Model,
+    /// `None` in a run that is only compared with one that was judged.
+    model: Option<Model>,
+    /// What the model was asked, in the order of asking: the other run is answered the same.
+    pub answers: VecDeque<bool>,
     hard: usize,
     pub trace: bool,
 }
 
 impl World {
-    pub fn new(options: Options, trace: bool) -> World {
+    /// `answers` are those that were given in the run to compare this one with, if it is not the
+    /// first.
+    pub fn new(options: Options, answers: Option<VecDeque<bool>>, trace: bool) -> World {
         let start = Instant::now();
         World {
             hard: options.limits.outbound_bytes_hard(),
-            model: Model::new(options.clone()),
+            model: answers.is_none().then(|| Model::new(options.clone())),
+            answers: answers.unwrap_or_default(),
             broker: Broker::new(options, start),
             start,
             now: 0,
@@ -82,7 +88,7 @@ impl World {
             lost: false,
         });
         self.open.push(link);
-        self.model.opened(link);
+        self.judge(|model| model.opened(link));
         self.after_verb();
         link
     }
@@ -105,7 +111,7 @@ impl World {
         let id = one.id;
         self.trace(|| format!("    {link} delivers {count} bytes"));
         self.broker.receive(id, &bytes, self.instant());
-        self.model.received(link, &bytes);
+        self.judge(|model| model.received(link, &bytes));
         self.after_verb();
     }
 
@@ -118,7 +124,7 @@ impl World {
         self.links[link].lost = true;
         self.links[link].to_broker.clear();
         self.broker.lost(self.links[link].id, self.instant());
-        self.model.close(link, End::WithWill);
+        self.judge(|model| model.close(link, End::WithWill));
         self.after_verb();
     }
 
@@ -173,7 +179,8 @@ impl World {
     /// Time jumps, as for a machine that slept: deadlines are noticed late, and together. Not where
     /// a connection could end in it, as the model could not tell in which order.
     pub fn jump(&mut self, duration: Millis) {
-        if self.model.silence_could_end_by(self.now + duration) {
+        let end = self.now + duration;
+        if self.ask(|model| model.silence_could_end_by(end)) {
             return self.pass(duration);
         }
         self.set_now(self.now + duration);
@@ -183,7 +190,7 @@ impl World {
 
     fn set_now(&mut self, now: Millis) {
         self.now = now;
-        self.model.now = now;
+        self.judge(|model| model.now = now);
     }
 
     fn instant(&self) -> Instant {
@@ -193,10 +200,10 @@ impl World {
     /// Deadlines, and the end of that turn.
     fn tick(&mut self) {
         self.broker.handle_timeout(self.instant());
-        self.broker.check_invariants();
+        self.check_invariants();
         let turn = self.broker_end_turn();
         self.after_turn(turn, true);
-        self.model.check_silence();
+        self.judge(|model| model.check_silence());
     }
 
     fn end_turn(&mut self) {
@@ -219,27 +226,27 @@ impl World {
             let link = *link.expect("the broker closes what was closed");
             assert!(!closed.contains(&link), "closed twice");
             closed.push(link);
-            if self.model.is_closed(link) {
-                continue;
-            }
-            if timed_out && self.model.may_be_closed_for_silence(link) {
-                self.trace(|| format!("    {link} was silent"));
-                self.model.close(link, End::WithWill);
-            } else {
-                assert!(
-                    self.owed(link) > self.hard,
-                    "link {link} was closed without a reason"
-                );
+            let owed = self.owed(link);
+            let hard = self.hard;
+            self.judge(|model| {
+                if model.is_closed(link) {
+                    return;
+                }
+                if timed_out && model.may_be_closed_for_silence(link) {
+                    return model.close(link, End::WithWill);
+                }
+                assert!(owed > hard, "link {link} was closed without a reason");
                 overfull.push(link);
+            });
+        }
+        self.judge(|model| {
+            if timed_out {
+                model.time_passed();
             }
-        }
-        if timed_out {
-            self.model.time_passed();
-        }
-        for link in overfull {
-            self.trace(|| format!("    {link} did not read"));
-            self.model.close(link, End::WithWill);
-        }
+            for link in overfull {
+                model.close(link, End::WithWill);
+            }
+        });
         // Not the invariants: what was closed is not forgotten yet.
         self.check_output();
         for &link in &self.open {
@@ -250,10 +257,12 @@ impl World {
                 "link {link} is owed bytes and not in the flush list"
             );
             one.flushed = one.produced.len();
-            assert!(
-                self.model.is_closed(link) == closed.contains(&link),
-                "link {link} was not closed"
-            );
+            if let Some(model) = &self.model {
+                assert!(
+                    model.is_closed(link) == closed.contains(&link),
+                    "link {link} was not closed"
+                );
+            }
         }
         for link in closed {
             self.trace(|| format!("    {link} is closed"));
@@ -261,7 +270,7 @@ impl World {
             self.links[link].open = false;
             self.open.retain(|open| *open != link);
         }
-        self.broker.check_invariants();
+        self.check_invariants();
     }
 
     // ---- looking on -------------------------------------------------------------------------
@@ -272,23 +281,47 @@ impl World {
         slices[..used].iter().map(|slice| slice.len()).sum()
     }
 
+    fn judge(&mut self, with: impl FnOnce(&mut Model)) {
+        if let Some(model) = &mut self.model {
+            with(model);
+        }
+    }
+
+    /// Asks the model, or is told what it said in the run before.
+    pub fn ask(&mut self, question: impl FnOnce(&Model) -> bool) -> bool {
+        let Some(model) = &self.model else {
+            return self.answers.pop_front().unwrap_or(false);
+        };
+        let answer = question(model);
+        self.answers.push_back(answer);
+        answer
+    }
+
+    /// Everybody has read and acknowledged everything.
+    pub fn check_drained(&mut self) {
+        self.judge(|model| model.check_drained());
+    }
+
+    fn check_invariants(&self) {
+        if self.model.is_some() {
+            self.broker.check_invariants();
+        }
+    }
+
     /// Shows the model what a verb has produced.
     fn after_verb(&mut self) {
-        self.broker.check_invariants();
+        self.check_invariants();
         self.check_output();
     }
 
     fn check_output(&mut self) {
-        if self.model.is_blind {
-            return;
-        }
         let mut owed = vec![0; self.links.len()];
         for at in 0..self.open.len() {
             let link = self.open[at];
             owed[link] = self.copy_new(link);
             self.check_new(link);
         }
-        self.model.verb_is_over(&owed);
+        self.judge(|model| model.verb_is_over(&owed));
     }
 
     /// Copies what is new of the bytes owed; returns how many are owed.
@@ -317,6 +350,9 @@ impl World {
     }
 
     fn check_new(&mut self, link: usize) {
+        let Some(mut model) = self.model.take() else {
+            return;
+        };
         let one = &self.links[link];
         let bytes = one.produced[one.checked..].to_vec();
         let mut rest = &bytes[..];
@@ -326,15 +362,17 @@ impl World {
                 .expect("the broker sends well-formed packets")
                 .expect("the broker sends whole packets");
             self.trace(|| format!("        -> {link} {}", brief(&packet)));
-            self.model.sent(link, &packet, length);
+            model.sent(link, &packet, length);
             rest = &rest[length..];
         }
         self.links[link].checked += bytes.len();
+        self.model = Some(model);
     }
 
-    /// All bytes that each connection was sent.
-    pub fn produced(self) -> Vec<Vec<u8>> {
-        self.links.into_iter().map(|link| link.produced).collect()
+    /// All bytes that each connection was sent, and what the model was asked.
+    pub fn outcome(self) -> (Vec<Vec<u8>>, VecDeque<bool>) {
+        let produced = self.links.into_iter().map(|link| link.produced);
+        (produced.collect(), self.answers)
     }
 
     pub fn trace(&self, text: impl FnOnce() -> String) {
