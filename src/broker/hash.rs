@@ -109,11 +109,12 @@ impl BuildHasher for Hashed {
 
 impl Hasher for Hashed {
     fn write(&mut self, _: &[u8]) {
-        unreachable!("only for u64 keys");
+        unreachable!("only for u32 keys");
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.hash = hash;
+    /// A table takes some bits from either end.
+    fn write_u32(&mut self, hash: u32) {
+        self.hash = u64::from(hash) << 32 | u64::from(hash);
     }
 
     fn finish(&self) -> u64 {

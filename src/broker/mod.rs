@@ -33,6 +33,7 @@ mod session;
 mod sessions;
 mod shapes;
 mod subscribe;
+mod subscribers;
 pub mod subscriptions;
 mod sys;
 

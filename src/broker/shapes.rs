@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use slab::Slab;
+
 use super::SessionId;
 use super::hash::Seeded;
 use super::limits::Limits;
@@ -97,11 +99,14 @@ impl Level {
     }
 }
 
+/// A shape that some filter has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShapeId(u16);
+
 /// The shapes in use, and who brought each of them up.
 #[derive(Debug, Default)]
 pub struct Shapes {
-    /// In order.
-    rows: Vec<Row>,
+    rows: Slab<Row>,
     /// How many of the rows a session has brought up; those with none are left out.
     introduced: BTreeMap<SessionId, usize>,
 }
@@ -121,38 +126,35 @@ impl Shapes {
     }
 
     /// One more filter has this shape, for the sake of `session`.
-    pub fn count(&mut self, shape: Shape, session: SessionId) -> Result<(), Refusal> {
-        match self.position(shape) {
-            Ok(at) => self.rows[at].filters += 1,
-            Err(at) => {
-                let own = self.introduced.get(&session).map_or(0, |own| *own);
-                if self.rows.len() >= Limits::WILDCARD_SHAPES_MAX
-                    || own >= Limits::WILDCARD_SHAPES_PER_SESSION
-                {
-                    let why = "too many different patterns of wildcards";
-                    return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
-                }
-                self.introduced.insert(session, own + 1);
-                let row = Row {
-                    shape,
-                    filters: 1,
-                    introduced_by: Some(session),
-                };
-                self.rows.insert(at, row);
-            }
+    pub fn count(&mut self, shape: Shape, session: SessionId) -> Result<ShapeId, Refusal> {
+        if let Some((key, row)) = self.rows.iter_mut().find(|(_, row)| row.shape == shape) {
+            row.filters += 1;
+            return Ok(ShapeId(key as u16));
         }
-        Ok(())
+        let own = self.introduced.get(&session).map_or(0, |own| *own);
+        if self.rows.len() >= Limits::WILDCARD_SHAPES_MAX
+            || own >= Limits::WILDCARD_SHAPES_PER_SESSION
+        {
+            let why = "too many different patterns of wildcards";
+            return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
+        }
+        self.introduced.insert(session, own + 1);
+        let key = self.rows.insert(Row {
+            shape,
+            filters: 1,
+            introduced_by: Some(session),
+        });
+        Ok(ShapeId(key as u16))
     }
 
     /// One filter less has this shape.
-    pub fn uncount(&mut self, shape: Shape) {
-        let found = self.position(shape);
-        let at = found.expect("the shape of every filter is counted");
-        self.rows[at].filters -= 1;
-        if self.rows[at].filters > 0 {
+    pub fn uncount(&mut self, id: ShapeId) {
+        let key = usize::from(id.0);
+        self.rows[key].filters -= 1;
+        if self.rows[key].filters > 0 {
             return;
         }
-        if let Some(session) = self.rows.remove(at).introduced_by {
+        if let Some(session) = self.rows.remove(key).introduced_by {
             let own = self.introduced.get_mut(&session);
             let own = own.expect("a shape's session is counted until it ends");
             *own -= 1;
@@ -167,23 +169,22 @@ impl Shapes {
         if self.introduced.remove(&session).is_none() {
             return;
         }
-        for row in &mut self.rows {
+        for (_, row) in &mut self.rows {
             row.introduced_by = row.introduced_by.filter(|other| *other != session);
         }
     }
 
     /// Those that a topic of so many levels can match.
-    pub fn fitting(&self, levels: usize) -> impl Iterator<Item = Shape> + '_ {
-        let shapes = self.rows.iter().map(|row| row.shape);
-        shapes.filter(move |shape| shape.fits(levels))
+    pub fn fitting(&self, levels: usize) -> impl Iterator<Item = (ShapeId, Shape)> + '_ {
+        let fit = self
+            .rows
+            .iter()
+            .filter(move |(_, row)| row.shape.fits(levels));
+        fit.map(|(key, row)| (ShapeId(key as u16), row.shape))
     }
 
     /// Filters counted.
     pub fn filters(&self) -> usize {
-        self.rows.iter().map(|row| row.filters).sum()
-    }
-
-    fn position(&self, shape: Shape) -> Result<usize, usize> {
-        self.rows.binary_search_by_key(&shape, |row| row.shape)
+        self.rows.iter().map(|(_, row)| row.filters).sum()
     }
 }

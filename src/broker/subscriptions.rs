@@ -22,7 +22,8 @@ pub use super::groups::GroupId;
 use super::groups::Groups;
 use super::hash::{Hashed, Seeded};
 use super::limits::Limits;
-use super::shapes::{Level, Shape, Shapes};
+use super::shapes::{Level, Shape, ShapeId, Shapes};
+use super::subscribers::Subscribers;
 use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
 
 /// Which filter a session has subscribed to, alone or as a member of a group that shares it.
@@ -58,13 +59,12 @@ pub enum Outcome {
 #[derive(Debug)]
 struct Filter {
     text: Box<str>,
-    hash: u64,
-    shape: Option<Shape>,
-    /// Another filter with the same hash.
+    subscribers: Subscribers,
+    /// Few filters are shared.
+    groups: Option<Box<Vec<GroupId>>>,
+    shape: Option<ShapeId>,
+    /// Another filter with the same key.
     next: Option<FilterId>,
-    /// By session.
-    subscribers: Vec<Subscriber>,
-    groups: Vec<GroupId>,
 }
 
 /// What a topic matches; reused from publish to publish.
@@ -89,7 +89,7 @@ impl Matches {
 pub struct Subscriptions {
     hash: Seeded,
     filters: Slab<Filter>,
-    by_hash: HashMap<u64, FilterId, Hashed>,
+    by_key: HashMap<u32, FilterId, Hashed>,
     shapes: Shapes,
     groups: Groups,
     plain_count: usize,
@@ -105,7 +105,7 @@ impl Subscriptions {
         Subscriptions {
             hash,
             filters: Slab::new(),
-            by_hash: HashMap::with_hasher(Hashed::default()),
+            by_key: HashMap::with_hasher(Hashed::default()),
             shapes: Shapes::default(),
             groups: Groups::default(),
             plain_count: 0,
@@ -143,24 +143,29 @@ impl Subscriptions {
             Some(share_name) => SubscriptionKey::Shared(self.group_of(filter, share_name)?),
         };
         let place = self.place(key, subscriber.session);
-        let members = match key {
-            SubscriptionKey::Plain(_) => &mut self.filters[index(filter)].subscribers,
-            SubscriptionKey::Shared(id) => &mut self.groups[id].members,
-        };
-        match place {
-            Ok(at) => {
-                members[at] = subscriber;
+        match (key, place) {
+            (SubscriptionKey::Plain(_), Ok(at)) => {
+                let subscribers = &mut self.filters[index(filter)].subscribers;
+                subscribers.replace(at, subscriber);
                 return Ok(Outcome::Replaced(key));
             }
-            Err(at) if topic.share_name.is_some() && at >= Limits::MEMBERS_PER_GROUP => {
+            (SubscriptionKey::Shared(id), Ok(at)) => {
+                self.groups[id].members[at] = subscriber;
+                return Ok(Outcome::Replaced(key));
+            }
+            (SubscriptionKey::Plain(_), Err(at)) => {
+                let subscribers = &mut self.filters[index(filter)].subscribers;
+                subscribers.insert(at, subscriber);
+                self.plain_count += 1;
+            }
+            (SubscriptionKey::Shared(_), Err(at)) if at >= Limits::MEMBERS_PER_GROUP => {
                 let why = "too many clients share this subscription";
                 return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
             }
-            Err(at) => members.insert(at, subscriber),
-        }
-        match key {
-            SubscriptionKey::Plain(_) => self.plain_count += 1,
-            SubscriptionKey::Shared(_) => self.shared_count += 1,
+            (SubscriptionKey::Shared(id), Err(at)) => {
+                self.groups[id].members.insert(at, subscriber);
+                self.shared_count += 1;
+            }
         }
         self.sys_count += usize::from(sees_sys(topic.filter.as_str()));
         Ok(Outcome::New(key))
@@ -180,9 +185,9 @@ impl Subscriptions {
     /// subscribers in order, as there may be very many, members of a group as they joined.
     fn place(&self, key: SubscriptionKey, session: SessionId) -> Result<usize, usize> {
         match key {
-            SubscriptionKey::Plain(filter) => self.filters[index(filter)]
-                .subscribers
-                .binary_search_by_key(&session, |other| other.session),
+            SubscriptionKey::Plain(filter) => {
+                self.filters[index(filter)].subscribers.place(session)
+            }
             SubscriptionKey::Shared(id) => {
                 let members = &self.groups[id].members;
                 let found = members.iter().position(|other| other.session == session);
@@ -201,7 +206,7 @@ impl Subscriptions {
         let filter = match key {
             SubscriptionKey::Plain(filter) => {
                 let subscribers = &mut self.filters[index(filter)].subscribers;
-                let at = subscribers.binary_search_by_key(&session, |other| other.session);
+                let at = subscribers.place(session);
                 subscribers.remove(at.expect("a session holds keys of its own subscriptions only"));
                 self.plain_count -= 1;
                 filter
@@ -213,7 +218,7 @@ impl Subscriptions {
         };
         let row = &self.filters[index(filter)];
         self.sys_count -= usize::from(sees_sys(&row.text));
-        if row.subscribers.is_empty() && row.groups.is_empty() {
+        if row.subscribers.is_empty() && row.groups.is_none() {
             self.delete(filter);
         }
     }
@@ -225,12 +230,12 @@ impl Subscriptions {
             levels,
             shapes,
             filters,
-            by_hash,
+            by_key,
             ..
         } = self;
         let exact = Level::read(hash, topic, levels);
-        let mut collect = |hash: u64, shape: Option<Shape>| {
-            let mut next = by_hash.get(&hash).copied();
+        let mut collect = |hash: u64, shape: Option<ShapeId>| {
+            let mut next = by_key.get(&key_of(hash)).copied();
             while let Some(id) = next {
                 let filter = &filters[index(id)];
                 let is_it = match shape {
@@ -242,14 +247,16 @@ impl Subscriptions {
                 if is_it {
                     matches.filters += usize::from(!filter.subscribers.is_empty());
                     matches.subscribers.extend_from_slice(&filter.subscribers);
-                    matches.groups.extend_from_slice(&filter.groups);
+                    matches
+                        .groups
+                        .extend(filter.groups.iter().flat_map(|groups| &groups[..]));
                 }
                 next = filter.next;
             }
         };
         collect(exact, None);
-        for shape in shapes.fitting(levels.len()) {
-            collect(shape.masked_hash(hash, levels), Some(shape));
+        for (id, shape) in shapes.fitting(levels.len()) {
+            collect(shape.masked_hash(hash, levels), Some(id));
         }
     }
 
@@ -269,7 +276,7 @@ impl Subscriptions {
     }
 
     fn find(&self, filter: TopicFilter) -> Option<FilterId> {
-        let mut next = self.by_hash.get(&self.hash_of(filter)).copied();
+        let mut next = self.by_key.get(&self.key_of(filter)).copied();
         while let Some(id) = next {
             let row = &self.filters[index(id)];
             if &*row.text == filter.as_str() {
@@ -281,21 +288,18 @@ impl Subscriptions {
     }
 
     fn insert(&mut self, filter: TopicFilter, session: SessionId) -> Result<FilterId, Refusal> {
-        let shape = Shape::of(filter);
-        if let Some(shape) = shape {
-            self.shapes.count(shape, session)?;
-        }
-        let hash = self.hash_of(filter);
+        let shape = match Shape::of(filter) {
+            Some(shape) => Some(self.shapes.count(shape, session)?),
+            None => None,
+        };
         let id = FilterId(self.filters.vacant_key() as u32);
-        let next = self.by_hash.insert(hash, id);
-        let text = filter.as_str().into();
+        let next = self.by_key.insert(self.key_of(filter), id);
         self.filters.insert(Filter {
-            text,
-            hash,
+            text: filter.as_str().into(),
+            subscribers: Subscribers::default(),
+            groups: None,
             shape,
             next,
-            subscribers: Vec::new(),
-            groups: Vec::new(),
         });
         Ok(id)
     }
@@ -303,11 +307,12 @@ impl Subscriptions {
     /// Frees a filter nobody wants any more.
     fn delete(&mut self, id: FilterId) {
         let filter = self.filters.remove(index(id));
-        let first = self.by_hash[&filter.hash];
+        let key = self.key_of(TopicFilter::trusted(&filter.text));
+        let first = self.by_key[&key];
         if first == id {
             match filter.next {
-                Some(next) => self.by_hash.insert(filter.hash, next),
-                None => self.by_hash.remove(&filter.hash),
+                Some(next) => self.by_key.insert(key, next),
+                None => self.by_key.remove(&key),
             };
         } else {
             let mut before = first;
@@ -327,7 +332,7 @@ impl Subscriptions {
         if let Some(id) = self.groups.find(filter, share_name) {
             return Ok(id);
         }
-        let groups = &mut self.filters[index(filter)].groups;
+        let groups = self.filters[index(filter)].groups.get_or_insert_default();
         if groups.len() >= Limits::GROUPS_PER_FILTER {
             let why = "too many groups share this filter";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
@@ -341,22 +346,24 @@ impl Subscriptions {
     fn leave(&mut self, id: GroupId, session: SessionId) -> FilterId {
         let filter = self.groups[id].filter;
         if self.groups.leave(id, session) {
-            self.filters[index(filter)]
-                .groups
-                .retain(|other| *other != id);
+            let groups = &mut self.filters[index(filter)].groups;
+            groups
+                .iter_mut()
+                .for_each(|all| all.retain(|other| *other != id));
+            groups.take_if(|all| all.is_empty());
         }
         filter
     }
 
-    fn hash_of(&self, filter: TopicFilter) -> u64 {
+    fn key_of(&self, filter: TopicFilter) -> u32 {
         let levels = filter.as_str().split('/').enumerate();
-        levels.fold(0, |sum: u64, (index, level)| {
+        key_of(levels.fold(0, |sum: u64, (index, level)| {
             sum.wrapping_add(match level {
                 "+" => self.hash.plus(index),
                 "#" => self.hash.multi(index),
                 literal => self.hash.level(literal, index),
             })
-        })
+        }))
     }
 
     /// Panics where the parts of the index disagree.
@@ -365,7 +372,7 @@ impl Subscriptions {
         for (key, filter) in &self.filters {
             let id = FilterId(key as u32);
             assert!(
-                !filter.subscribers.is_empty() || !filter.groups.is_empty(),
+                !filter.subscribers.is_empty() || filter.groups.is_some(),
                 "an empty filter"
             );
             assert!(
@@ -392,6 +399,11 @@ impl Subscriptions {
 /// Whether a filter can match the server's own topics.
 pub fn sees_sys(filter: &str) -> bool {
     filter == "$SYS" || filter.starts_with("$SYS/")
+}
+
+/// Half of a hash tells filters apart well enough: a million of them share some hundred keys.
+fn key_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 fn index(id: FilterId) -> usize {
@@ -484,30 +496,30 @@ mod tests {
         }
         assert!(
             index.filters.is_empty()
-                && index.by_hash.is_empty()
+                && index.by_key.is_empty()
                 && index.groups.members_of_all() == 0
         );
         assert_eq!((index.shape_count(), index.sys_count()), (0, 0));
     }
 
     #[test]
-    fn filters_with_the_same_hash_do_not_meet() {
+    fn filters_with_the_same_key_do_not_meet() {
         let mut index = Subscriptions::new(Seeded::new(7));
         let a = index.subscribe(topic("a"), subscriber(1)).unwrap();
         index.subscribe(topic("b"), subscriber(2)).unwrap();
-        // Chain b behind a as if their hashes were equal.
+        // Chain them as if their keys were equal.
         let (a_id, b_id) = (FilterId(0), FilterId(1));
-        let hash = index.filters[0].hash;
-        let old = std::mem::replace(&mut index.filters[1].hash, hash);
-        index.by_hash.remove(&old);
+        let key = |text| index.key_of(TopicFilter::trusted(text));
+        let (a_key, b_key) = (key("a"), key("b"));
+        index.by_key.remove(&b_key);
         index.filters[1].next = Some(a_id);
-        index.by_hash.insert(hash, b_id);
+        index.by_key.insert(a_key, b_id);
         assert_eq!(routed(&mut index, "a"), [1]);
         let Outcome::New(key) = a else {
             panic!("a is new")
         };
         index.remove(key, SessionId(1));
-        assert_eq!(index.by_hash.get(&hash), Some(&b_id));
+        assert_eq!(index.by_key.get(&a_key), Some(&b_id));
         assert_eq!(index.filters[1].next, None);
     }
 
