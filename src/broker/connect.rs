@@ -283,7 +283,7 @@ impl Broker {
             message: None,
         };
         Will {
-            message: Message::new(&content, will.qos),
+            message: Message::new(&content, will.qos, &mut Vec::new()),
             retain: will.retain,
             expiry_interval: will.properties.number(PropertyId::MessageExpiryInterval),
             delay_interval: will

@@ -324,7 +324,7 @@ impl Connections {
         match content.message {
             Some(message) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => {
                 publish.encode_head(version, outbound.next_packet());
-                outbound.share(message.payload());
+                outbound.share(message.clone());
             }
             _ => publish.encode(version, outbound.next_packet()),
         }

@@ -30,13 +30,16 @@ pub(super) struct Publication<'a> {
 pub(super) struct Outgoing<'a> {
     pub publication: &'a Publication<'a>,
     pub kept: Option<Message>,
+    /// For making that copy.
+    pub scratch: Vec<u8>,
 }
 
 impl Outgoing<'_> {
     fn message(&mut self) -> Message {
         let Publication { content, qos, .. } = self.publication;
+        let scratch = &mut self.scratch;
         self.kept
-            .get_or_insert_with(|| Message::new(content, *qos))
+            .get_or_insert_with(|| Message::new(content, *qos, scratch))
             .clone()
     }
 
@@ -93,11 +96,15 @@ impl Broker {
         let mut outgoing = Outgoing {
             publication,
             kept: None,
+            scratch: std::mem::take(&mut self.scratch),
         };
-        if publication.retain {
-            self.retain(&mut outgoing)?;
-        }
-        Ok(self.route(&mut outgoing, now))
+        let retained = match publication.retain {
+            true => self.retain(&mut outgoing),
+            false => Ok(()),
+        };
+        let reached = retained.map(|()| self.route(&mut outgoing, now));
+        self.scratch = outgoing.scratch;
+        reached
     }
 
     fn retain(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {

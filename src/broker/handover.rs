@@ -71,10 +71,10 @@ impl Broker {
             retain: delivery.retain,
             publisher: None,
         };
-        let kept = Some(delivery.message.clone());
         let mut outgoing = Outgoing {
             publication: &publication,
-            kept,
+            kept: Some(delivery.message.clone()),
+            scratch: Vec::new(),
         };
         let taker = match exhausted.contains(&group) {
             true => None,

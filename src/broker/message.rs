@@ -4,7 +4,9 @@
 //! bytes: expiry (8), topic length (2), properties length (4), QoS (1), topic, properties,
 //! payload.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::rc::Rc;
+
+use bytes::{Buf, BufMut};
 
 use crate::packet::property::Value;
 use crate::packet::{Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName};
@@ -15,6 +17,8 @@ pub type Millis = u64;
 /// No Message Expiry Interval.
 const NEVER: Millis = Millis::MAX;
 const HEADER_LEN: usize = 15;
+/// The largest scratch that is kept.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// What a message says, wherever its bytes are.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +41,16 @@ impl Content<'_> {
 /// An Application Message that is kept.
 #[derive(Clone, Debug)]
 pub struct Message {
-    bytes: Bytes,
+    bytes: Rc<[u8]>,
 }
 
 impl Message {
-    pub fn new(content: &Content, qos: QoS) -> Message {
+    /// `bytes` is scratch: whoever makes many messages passes the same one again.
+    pub fn new(content: &Content, qos: QoS, bytes: &mut Vec<u8>) -> Message {
         let topic = content.topic.as_str();
         let properties = content.properties.as_bytes();
-        let mut bytes = BytesMut::with_capacity(Message::len_of(content));
+        bytes.clear();
+        bytes.reserve(Message::len_of(content));
         bytes.put_u64(content.expires_at.unwrap_or(NEVER));
         bytes.put_u16(topic.len() as u16);
         bytes.put_u32(properties.len() as u32);
@@ -52,9 +58,13 @@ impl Message {
         bytes.put_slice(topic.as_bytes());
         bytes.put_slice(properties);
         bytes.put_slice(content.payload);
-        Message {
-            bytes: bytes.freeze(),
+        let message = Message {
+            bytes: Rc::from(&bytes[..]),
+        };
+        if bytes.capacity() > SCRATCH_BYTES {
+            *bytes = Vec::new();
         }
+        message
     }
 
     /// Bytes it takes in memory, near enough to count with.
@@ -102,9 +112,8 @@ impl Message {
         }
     }
 
-    /// The payload, sharing the message's bytes.
-    pub fn payload(&self) -> Bytes {
-        self.bytes.slice(self.payload_at()..)
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[self.payload_at()..]
     }
 
     fn topic_len(&self) -> usize {

@@ -113,6 +113,8 @@ pub struct Broker {
     matches: Matches,
     /// Scratch of routing: the Subscription Identifiers of one session.
     subscription_ids: Vec<u32>,
+    /// Scratch of making messages.
+    scratch: Vec<u8>,
 }
 
 impl Broker {
@@ -135,6 +137,7 @@ impl Broker {
             refill: Vec::new(),
             matches: Matches::default(),
             subscription_ids: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 

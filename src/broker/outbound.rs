@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::Bytes;
+use super::message::Message;
 
 /// Dead bytes at the front of the tail that are worth moving the rest.
 const COMPACT_BYTES: usize = 64 << 10;
@@ -25,20 +25,43 @@ pub struct SpareBuffers {
 
 #[derive(Debug, Default)]
 pub struct Outbound {
-    /// In front of the tail.
-    chunks: VecDeque<Bytes>,
+    /// In front of the tail, where there are any.
+    chunks: Option<Box<Chunks>>,
     tail: Vec<u8>,
     /// Bytes of the first chunk, or of the tail where there is none, that were taken already.
     taken: usize,
-    chunk_bytes: usize,
     /// Appended since all had been taken.
     packets: usize,
+}
+
+#[derive(Debug, Default)]
+struct Chunks {
+    queue: VecDeque<Chunk>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    /// What was the tail.
+    Packets(Vec<u8>),
+    /// The payload of a message.
+    Payload(Message),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Packets(bytes) => bytes,
+            Chunk::Payload(message) => message.payload(),
+        }
+    }
 }
 
 impl Outbound {
     /// Bytes owed.
     pub fn len(&self) -> usize {
-        self.chunk_bytes + self.tail.len() - self.taken
+        let chunks = self.chunks.as_ref().map_or(0, |chunks| chunks.bytes);
+        chunks + self.tail.len() - self.taken
     }
 
     pub fn is_empty(&self) -> bool {
@@ -75,21 +98,23 @@ impl Outbound {
         }
     }
 
-    /// Appends bytes without copying them.
-    pub fn share(&mut self, bytes: Bytes) {
+    /// Appends the payload of `message` without copying it.
+    pub fn share(&mut self, message: Message) {
+        let chunks = self.chunks.get_or_insert_default();
         if !self.tail.is_empty() {
-            let tail = Bytes::from(std::mem::take(&mut self.tail));
-            self.chunk_bytes += tail.len();
-            self.chunks.push_back(tail);
+            chunks.bytes += self.tail.len();
+            let tail = std::mem::take(&mut self.tail);
+            chunks.queue.push_back(Chunk::Packets(tail));
         }
-        self.chunk_bytes += bytes.len();
-        self.chunks.push_back(bytes);
+        chunks.bytes += message.payload().len();
+        chunks.queue.push_back(Chunk::Payload(message));
     }
 
     /// The bytes owed, in order, as far as `slices` has room; returns how many of it are used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
-        let parts = self.chunks.iter().map(|chunk| &chunk[..]).chain(tail);
+        let chunks = self.chunks.iter().flat_map(|chunks| &chunks.queue);
+        let parts = chunks.map(Chunk::bytes).chain(tail);
         let mut used = 0;
         for (slot, part) in slices.iter_mut().zip(parts) {
             let from = if used == 0 { self.taken } else { 0 };
@@ -103,17 +128,17 @@ impl Outbound {
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "more was taken than is owed");
         self.taken += count;
-        while let Some(chunk) = self
-            .chunks
-            .front()
-            .filter(|chunk| chunk.len() <= self.taken)
-        {
-            self.taken -= chunk.len();
-            self.chunk_bytes -= chunk.len();
-            self.chunks.pop_front();
+        if let Some(chunks) = &mut self.chunks {
+            while let Some(length) = chunks.queue.front().map(|chunk| chunk.bytes().len())
+                && length <= self.taken
+            {
+                self.taken -= length;
+                chunks.bytes -= length;
+                chunks.queue.pop_front();
+            }
         }
-        if self.chunks.is_empty() {
-            self.chunks = VecDeque::new();
+        self.chunks.take_if(|chunks| chunks.queue.is_empty());
+        if self.chunks.is_none() {
             if self.taken == self.tail.len() {
                 self.tail.clear();
                 self.taken = 0;
@@ -128,6 +153,19 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::message::Content;
+    use crate::packet::{Properties, QoS, TopicName};
+
+    fn message(payload: &[u8]) -> Message {
+        let content = Content {
+            topic: TopicName::trusted("a"),
+            properties: Properties::NONE,
+            payload,
+            expires_at: None,
+            message: None,
+        };
+        Message::new(&content, QoS::AtMostOnce, &mut Vec::new())
+    }
 
     fn contents(outbound: &Outbound) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 8];
@@ -143,8 +181,8 @@ mod tests {
         for step in 1..12 {
             let mut outbound = Outbound::default();
             outbound.next_packet().extend(b"abc");
-            outbound.share(Bytes::from_static(b"defgh"));
-            outbound.share(Bytes::from_static(b"i"));
+            outbound.share(message(b"defgh"));
+            outbound.share(message(b"i"));
             outbound.next_packet().extend(b"jk");
             let mut all: Vec<u8> = Vec::new();
             while !outbound.is_empty() {
