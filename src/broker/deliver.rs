@@ -11,8 +11,8 @@ use log::warn;
 use super::connection::{Sending, Sent};
 use super::limits::Limits;
 use super::message::{Content, Message};
+use super::pending::{Delivery, Origin, Queued};
 use super::printable::Printable;
-use super::session::{Delivery, Origin, Queued};
 use super::subscriptions::{GroupId, Subscriber};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
@@ -265,7 +265,13 @@ impl Broker {
         let session = &self.sessions[id];
         match self.step(id, qos, bytes) {
             Step::Send(_) => Some(Readiness::Now),
-            Step::Queue if !session.queue_has_room(bytes, &self.options.limits) => None,
+            Step::Queue
+                if !session
+                    .pending()
+                    .queue_has_room(bytes, &self.options.limits) =>
+            {
+                None
+            }
             Step::Queue if session.connection.is_some() => Some(Readiness::Queued),
             Step::Queue => Some(Readiness::Absent),
             Step::Drop | Step::Ignore => None,
@@ -280,7 +286,9 @@ impl Broker {
             (None, QoS::AtMostOnce) if !queues_qos0 => Step::Ignore,
             (None, _) => Step::Queue,
             // [MQTT-4.6.0-6] not before those of its kind that waited while the client was away.
-            (Some(_), QoS::AtMostOnce) if queues_qos0 && session.first_queued().is_some() => {
+            (Some(_), QoS::AtMostOnce)
+                if queues_qos0 && session.pending().first_queued().is_some() =>
+            {
                 Step::Queue
             }
             (Some(connection), QoS::AtMostOnce) => match self.has_room(connection) {
@@ -305,8 +313,10 @@ impl Broker {
     fn can_send(&self, id: SessionId, connection: ConnectionId, bytes: usize) -> bool {
         let session = &self.sessions[id];
         let receive_maximum = self.connections[connection].receive_maximum;
-        session.first_queued().is_none()
-            && session.window_is_open(bytes, receive_maximum, &self.options.limits)
+        session.pending().first_queued().is_none()
+            && session
+                .pending()
+                .window_is_open(bytes, receive_maximum, &self.options.limits)
     }
 
     /// Sends to a session now, or queues for it, or drops.
@@ -318,10 +328,10 @@ impl Broker {
                 }
             }
             Step::Send(connection) => {
-                let packet_id = self.sessions[id].next_packet_id();
+                let packet_id = self.sessions[id].pending_mut().next_packet_id();
                 let delivery = delivery(outgoing.message(), way);
                 if self.send(connection, way, Some(packet_id), outgoing, now) {
-                    self.sessions[id].sent(packet_id, delivery);
+                    self.sessions[id].pending_mut().sent(packet_id, delivery);
                 } else {
                     self.note_dropped(id, 1);
                 }
@@ -364,7 +374,10 @@ impl Broker {
     fn queue(&mut self, id: SessionId, delivery: Delivery) {
         let options = &self.options;
         let session = &mut self.sessions[id];
-        match session.queue(delivery, &options.limits, options.queue_overflow) {
+        match session
+            .pending_mut()
+            .queue(delivery, &options.limits, options.queue_overflow)
+        {
             Queued::Yes => {}
             Queued::Dropped(count) => self.note_dropped(id, count),
         }
@@ -374,8 +387,8 @@ impl Broker {
     pub(super) fn note_dropped(&mut self, id: SessionId, count: usize) {
         self.connections.counters.dropped += count as u64;
         let session = &mut self.sessions[id];
-        if !session.dropping {
-            session.dropping = true;
+        let pending = session.pending_mut();
+        if !std::mem::replace(&mut pending.dropping, true) {
             let client_id = Printable(&session.client_id);
             warn!("Outgoing messages are being dropped for client {client_id}.");
         }

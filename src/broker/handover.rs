@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::deliver::{Outgoing, Publication, Readiness};
-use super::session::Delivery;
+use super::pending::Delivery;
 use super::subscriptions::GroupId;
 use super::{Broker, SessionId};
 use crate::packet::QoS;
@@ -26,10 +26,10 @@ pub(super) enum Leaving {
 
 impl Broker {
     pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
-        if self.subscriptions.shared_count() == 0 || !self.sessions[id].has_shared() {
+        if self.subscriptions.shared_count() == 0 || !self.sessions[id].pending().has_shared() {
             return;
         }
-        let (mut inflight, mut queue) = self.sessions[id].take_pending();
+        let (mut inflight, mut queue) = self.sessions[id].pending_mut().take_pending();
         // Groups in which nobody takes anything: they are not asked for each message anew.
         let mut exhausted = BTreeSet::new();
         // [MQTT-3.10.4-3] after an UNSUBSCRIBE the delivery of what was sent is completed.
@@ -42,7 +42,7 @@ impl Broker {
             });
         }
         queue.retain(|delivery| !self.hand_on(id, leaving, delivery, &mut exhausted, now));
-        self.sessions[id].put_pending(inflight, queue);
+        self.sessions[id].pending_mut().put_pending(inflight, queue);
     }
 
     /// Whether the message is another member's now, or nobody's as it has expired.

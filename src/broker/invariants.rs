@@ -32,7 +32,9 @@ impl Broker {
                 Some(connection) => {
                     let connection = &self.connections[connection];
                     assert_eq!(connection.session(), Some(id));
-                    assert!(session.sent_count() <= usize::from(connection.receive_maximum));
+                    assert!(
+                        session.pending().sent_count() <= usize::from(connection.receive_maximum)
+                    );
                 }
                 None => assert!(session.expiry_interval > 0, "a session outlives its time"),
             }

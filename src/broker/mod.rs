@@ -23,6 +23,7 @@ mod invariants;
 pub mod limits;
 mod message;
 mod outbound;
+mod pending;
 mod printable;
 mod publish;
 mod pump;
@@ -270,8 +271,9 @@ impl Broker {
         let has_room = self.has_room(id);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
-            // All is taken: should messages be dropped again, it is another episode.
-            session.dropping &= !is_empty;
+            if is_empty {
+                session.all_taken();
+            }
         } else if has_room && !session.in_refill {
             session.in_refill = true;
             self.refill.push(session_id);

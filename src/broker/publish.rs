@@ -7,8 +7,8 @@ use log::debug;
 use super::connection::Connection;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
+use super::pending::Acked;
 use super::printable::Printable;
-use super::session::Acked;
 use super::{Broker, ConnectionId, SessionId, access};
 use crate::packet::{
     Ack, Packet, PacketId, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, TopicName,
@@ -212,7 +212,9 @@ impl Broker {
         now: Instant,
     ) -> Result<(), Refusal> {
         // [MQTT-4.4.0-2] [MQTT-4.8.2-6] a refusal too is an acknowledgement.
-        let acked = self.sessions[session].acknowledge(ack.packet_id, QoS::AtLeastOnce);
+        let acked = self.sessions[session]
+            .pending_mut()
+            .acknowledge(ack.packet_id, QoS::AtLeastOnce);
         self.after_ack(session, acked, "PUBACK", now)
     }
 
@@ -224,10 +226,12 @@ impl Broker {
         now: Instant,
     ) -> Result<(), Refusal> {
         if ack.reason.is_error() {
-            let acked = self.sessions[session].acknowledge(ack.packet_id, QoS::ExactlyOnce);
+            let acked = self.sessions[session]
+                .pending_mut()
+                .acknowledge(ack.packet_id, QoS::ExactlyOnce);
             return self.after_ack(session, acked, "PUBREC", now);
         }
-        let reason = match self.sessions[session].release(ack.packet_id) {
+        let reason = match self.sessions[session].pending_mut().release(ack.packet_id) {
             Acked::Done => ReasonCode::Success,
             Acked::Unknown => ReasonCode::PacketIdentifierNotFound,
             Acked::OutOfStep => return Err(out_of_step()),
@@ -244,7 +248,7 @@ impl Broker {
         ack: Ack,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let acked = self.sessions[session].complete(ack.packet_id);
+        let acked = self.sessions[session].pending_mut().complete(ack.packet_id);
         self.after_ack(session, acked, "PUBCOMP", now)
     }
 

@@ -12,9 +12,10 @@ use super::deadlines::Timer;
 use super::deliver::{Way, delivery, subscription_ids};
 use super::limits::Limits;
 use super::message::Millis;
+use super::pending::{Delivery, InflightState};
 use super::replays::Replay;
 use super::retained::Progress;
-use super::session::{Delivery, InflightState, Session};
+use super::session::Session;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 
@@ -40,7 +41,7 @@ impl Broker {
     fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
         let now = self.millis(now);
         let session = &mut self.sessions[id];
-        let Some(inflight) = session.next_to_resend() else {
+        let Some(inflight) = session.pending().next_to_resend() else {
             return false;
         };
         let packet_id = inflight.packet_id;
@@ -51,7 +52,9 @@ impl Broker {
                 Sent::Yes
             }
             InflightState::Published(_)
-                if !session.may_resend(self.connections[connection].receive_maximum) =>
+                if !session
+                    .pending()
+                    .may_resend(self.connections[connection].receive_maximum) =>
             {
                 return false;
             }
@@ -63,9 +66,9 @@ impl Broker {
             }
         };
         match sent {
-            Sent::Yes => session.resent(),
+            Sent::Yes => session.pending_mut().resent(),
             Sent::TooLarge => {
-                session.give_up_resending();
+                session.pending_mut().give_up_resending();
                 self.note_dropped(id, 1);
             }
         }
@@ -78,16 +81,18 @@ impl Broker {
         let now = self.millis(now);
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
-        let Some(first) = session.first_queued() else {
+        let Some(first) = session.pending().first_queued() else {
             return false;
         };
         let (qos, bytes) = (first.qos, first.message.len());
         let open = qos == QoS::AtMostOnce
-            || session.window_is_open(bytes, receive_maximum, &self.options.limits);
+            || session
+                .pending()
+                .window_is_open(bytes, receive_maximum, &self.options.limits);
         if !room || !open {
             return false;
         }
-        let Some(delivery) = session.next_queued() else {
+        let Some(delivery) = session.pending_mut().next_queued() else {
             return false;
         };
         // [MQTT-3.3.2-5]
@@ -147,7 +152,7 @@ impl Broker {
         let receive_maximum = connections[connection].receive_maximum;
         let bytes_max = Limits::REPLAY_BYTES.min(limits.outbound_bytes_max);
         // While others wait in the queue, they and the retained ones go by turns.
-        let most = session.first_queued().map_or(usize::MAX, |_| 1);
+        let most = session.pending().first_queued().map_or(usize::MAX, |_| 1);
         let mut sent = 0;
         let progress = self.retained.replay(&mut replay.cursor, topics, |entry| {
             let message = &entry.message;
@@ -164,7 +169,9 @@ impl Broker {
             } else {
                 message.qos().min(replay.qos)
             };
-            let open = session.window_is_open(message.len(), receive_maximum, limits);
+            let open = session
+                .pending()
+                .window_is_open(message.len(), receive_maximum, limits);
             if qos > QoS::AtMostOnce && !open {
                 return ControlFlow::Break(());
             }
@@ -217,11 +224,12 @@ fn send_first(
     delivery: Delivery,
     now: Millis,
 ) -> Sent {
-    let packet_id = (delivery.qos > QoS::AtMostOnce).then(|| session.next_packet_id());
+    let packet_id =
+        (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
     let sending = sending(&delivery, false, packet_id);
     let sent = connections.publish(connection, &delivery.message.content(), sending, now);
     if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
-        session.sent(packet_id, delivery);
+        session.pending_mut().sent(packet_id, delivery);
     }
     sent
 }

@@ -18,9 +18,14 @@ pub struct Replay {
     pub except: Option<u64>,
 }
 
-/// The replays of one session.
+/// The replays of one session; memory of their own only while there are any.
 #[derive(Debug, Default)]
 pub struct Replays {
+    running: Option<Box<Running>>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
     by_place: BTreeMap<u64, Replay>,
     places: BTreeMap<FilterId, u64>,
     last: u64,
@@ -28,43 +33,59 @@ pub struct Replays {
 
 impl Replays {
     pub fn is_empty(&self) -> bool {
-        self.by_place.is_empty()
+        self.running.is_none()
     }
 
     /// Adds a replay behind all others, in place of the one for its filter if there is one.
     pub fn push(&mut self, replay: Replay) {
         self.remove(replay.filter);
-        self.last += 1;
-        self.put(self.last, replay);
+        let last = self.running.as_ref().map_or(0, |running| running.last);
+        self.put(last + 1, replay);
     }
 
     pub fn get_mut(&mut self, filter: FilterId) -> Option<&mut Replay> {
-        self.by_place.get_mut(self.places.get(&filter)?)
+        let running = self.running.as_mut()?;
+        running.by_place.get_mut(running.places.get(&filter)?)
     }
 
     pub fn remove(&mut self, filter: FilterId) {
-        if let Some(place) = self.places.remove(&filter) {
-            self.by_place.remove(&place);
+        if let Some(running) = &mut self.running
+            && let Some(place) = running.places.remove(&filter)
+        {
+            running.by_place.remove(&place);
         }
+        self.let_go();
     }
 
     /// Takes out the first, with its place.
     pub fn pop(&mut self) -> Option<(u64, Replay)> {
-        let (place, replay) = self.by_place.pop_first()?;
-        self.places.remove(&replay.filter);
+        let running = self.running.as_mut()?;
+        let (place, replay) = running.by_place.pop_first()?;
+        running.places.remove(&replay.filter);
+        self.let_go();
         Some((place, replay))
     }
 
     /// Puts one back where it was.
     pub fn put(&mut self, place: u64, replay: Replay) {
-        self.places.insert(replay.filter, place);
-        self.by_place.insert(place, replay);
+        let running = self.running.get_or_insert_default();
+        running.last = running.last.max(place);
+        running.places.insert(replay.filter, place);
+        running.by_place.insert(place, replay);
+    }
+
+    fn let_go(&mut self) {
+        self.running.take_if(|running| running.by_place.is_empty());
     }
 
     pub fn check_invariants(&self) {
-        assert_eq!(self.by_place.len(), self.places.len());
-        for (filter, place) in &self.places {
-            assert_eq!(self.by_place[place].filter, *filter);
+        let Some(running) = &self.running else {
+            return;
+        };
+        assert!(!running.by_place.is_empty());
+        assert_eq!(running.by_place.len(), running.places.len());
+        for (filter, place) in &running.places {
+            assert_eq!(running.by_place[place].filter, *filter);
         }
     }
 }

@@ -216,8 +216,8 @@ impl Broker {
     fn message_values(&self, values: &mut Vec<(String, String)>) {
         let (mut stored, mut stored_bytes) = (self.retained.len(), self.retained.bytes());
         for (_, session) in self.sessions.iter() {
-            stored += session.queue_len() + session.inflight_count();
-            stored_bytes += session.stored_bytes();
+            stored += session.pending().queue_len() + session.pending().inflight_count();
+            stored_bytes += session.pending().stored_bytes();
         }
         let (mut packets, mut bytes) = (0, 0);
         for (_, connection) in self.connections.iter() {
