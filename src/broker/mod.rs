@@ -21,6 +21,7 @@ mod handover;
 mod hash;
 mod invariants;
 pub mod limits;
+mod lookup;
 mod message;
 mod outbound;
 mod pending;

@@ -1,26 +1,28 @@
 //! All sessions: by slot for whoever has an id, by client for those who connect.
 
-use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
 use super::SessionId;
 use super::hash::Seeded;
+use super::lookup::Lookup;
 use super::session::Session;
 
 /// All sessions, by id and by client.
 #[derive(Debug)]
 pub struct Sessions {
     slab: Slab<Session>,
-    by_client: HashMap<Box<str>, SessionId, Seeded>,
+    hash: Seeded,
+    by_client: Lookup,
 }
 
 impl Sessions {
     pub fn new(hash: Seeded) -> Sessions {
         Sessions {
             slab: Slab::new(),
-            by_client: HashMap::with_hasher(hash),
+            hash,
+            by_client: Lookup::default(),
         }
     }
 
@@ -29,20 +31,27 @@ impl Sessions {
     }
 
     pub fn find(&self, client_id: &str) -> Option<SessionId> {
-        self.by_client.get(client_id).copied()
+        let mut candidates = self.by_client.candidates(self.hash_of(client_id));
+        let slot = candidates.find(|slot| &*self.slab[*slot].client_id == client_id)?;
+        Some(SessionId(slot as u32))
     }
 
     pub fn create(&mut self, client_id: &str) -> SessionId {
-        let id = SessionId(self.slab.insert(Session::new(client_id.into())) as u32);
-        let old = self.by_client.insert(client_id.into(), id);
-        assert!(old.is_none(), "a client with two sessions");
-        id
+        assert!(self.find(client_id).is_none(), "a client with two sessions");
+        let slot = self.slab.insert(Session::new(client_id.into()));
+        self.by_client.insert(self.hash_of(client_id), slot);
+        SessionId(slot as u32)
     }
 
     pub fn remove(&mut self, id: SessionId) -> Session {
         let session = self.slab.remove(id.index());
-        self.by_client.remove(&session.client_id);
+        let hash = self.hash_of(&session.client_id);
+        self.by_client.remove(hash, id.index());
         session
+    }
+
+    fn hash_of(&self, client_id: &str) -> u64 {
+        self.hash.bytes(client_id.as_bytes())
     }
 
     pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {

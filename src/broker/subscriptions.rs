@@ -13,15 +13,14 @@
 //! trie would share work between filters with a common start, but takes a node per level and
 //! chases them through memory.
 
-use std::collections::HashMap;
-
 use slab::Slab;
 
 use super::SessionId;
 pub use super::groups::GroupId;
 use super::groups::Groups;
-use super::hash::{Hashed, Seeded};
+use super::hash::Seeded;
 use super::limits::Limits;
+use super::lookup::Lookup;
 use super::shapes::{Level, Shape, ShapeId, Shapes};
 use super::subscribers::Subscribers;
 use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
@@ -63,8 +62,6 @@ struct Filter {
     /// Few filters are shared.
     groups: Option<Box<Vec<GroupId>>>,
     shape: Option<ShapeId>,
-    /// Another filter with the same key.
-    next: Option<FilterId>,
 }
 
 /// What a topic matches; reused from publish to publish.
@@ -89,7 +86,7 @@ impl Matches {
 pub struct Subscriptions {
     hash: Seeded,
     filters: Slab<Filter>,
-    by_key: HashMap<u32, FilterId, Hashed>,
+    by_text: Lookup,
     shapes: Shapes,
     groups: Groups,
     plain_count: usize,
@@ -105,7 +102,7 @@ impl Subscriptions {
         Subscriptions {
             hash,
             filters: Slab::new(),
-            by_key: HashMap::with_hasher(Hashed::default()),
+            by_text: Lookup::default(),
             shapes: Shapes::default(),
             groups: Groups::default(),
             plain_count: 0,
@@ -230,14 +227,12 @@ impl Subscriptions {
             levels,
             shapes,
             filters,
-            by_key,
+            by_text,
             ..
         } = self;
         let exact = Level::read(hash, topic, levels);
         let mut collect = |hash: u64, shape: Option<ShapeId>| {
-            let mut next = by_key.get(&key_of(hash)).copied();
-            while let Some(id) = next {
-                let filter = &filters[index(id)];
+            for filter in by_text.candidates(hash).map(|slot| &filters[slot]) {
                 let is_it = match shape {
                     None => &*filter.text == topic.as_str(),
                     Some(_) => {
@@ -247,11 +242,9 @@ impl Subscriptions {
                 if is_it {
                     matches.filters += usize::from(!filter.subscribers.is_empty());
                     matches.subscribers.extend_from_slice(&filter.subscribers);
-                    matches
-                        .groups
-                        .extend(filter.groups.iter().flat_map(|groups| &groups[..]));
+                    let groups = filter.groups.iter().flat_map(|groups| &groups[..]);
+                    matches.groups.extend(groups);
                 }
-                next = filter.next;
             }
         };
         collect(exact, None);
@@ -276,15 +269,9 @@ impl Subscriptions {
     }
 
     fn find(&self, filter: TopicFilter) -> Option<FilterId> {
-        let mut next = self.by_key.get(&self.key_of(filter)).copied();
-        while let Some(id) = next {
-            let row = &self.filters[index(id)];
-            if &*row.text == filter.as_str() {
-                return Some(id);
-            }
-            next = row.next;
-        }
-        None
+        let mut candidates = self.by_text.candidates(self.hash_of(filter));
+        let slot = candidates.find(|slot| &*self.filters[*slot].text == filter.as_str())?;
+        Some(FilterId(slot as u32))
     }
 
     fn insert(&mut self, filter: TopicFilter, session: SessionId) -> Result<FilterId, Refusal> {
@@ -292,37 +279,21 @@ impl Subscriptions {
             Some(shape) => Some(self.shapes.count(shape, session)?),
             None => None,
         };
-        let id = FilterId(self.filters.vacant_key() as u32);
-        let next = self.by_key.insert(self.key_of(filter), id);
-        self.filters.insert(Filter {
+        let slot = self.filters.insert(Filter {
             text: filter.as_str().into(),
             subscribers: Subscribers::default(),
             groups: None,
             shape,
-            next,
         });
-        Ok(id)
+        self.by_text.insert(self.hash_of(filter), slot);
+        Ok(FilterId(slot as u32))
     }
 
     /// Frees a filter nobody wants any more.
     fn delete(&mut self, id: FilterId) {
         let filter = self.filters.remove(index(id));
-        let key = self.key_of(TopicFilter::trusted(&filter.text));
-        let first = self.by_key[&key];
-        if first == id {
-            match filter.next {
-                Some(next) => self.by_key.insert(key, next),
-                None => self.by_key.remove(&key),
-            };
-        } else {
-            let mut before = first;
-            while self.filters[index(before)].next != Some(id) {
-                before = self.filters[index(before)]
-                    .next
-                    .expect("a filter is in its chain");
-            }
-            self.filters[index(before)].next = filter.next;
-        }
+        let hash = self.hash_of(TopicFilter::trusted(&filter.text));
+        self.by_text.remove(hash, index(id));
         if let Some(shape) = filter.shape {
             self.shapes.uncount(shape);
         }
@@ -355,15 +326,15 @@ impl Subscriptions {
         filter
     }
 
-    fn key_of(&self, filter: TopicFilter) -> u32 {
+    fn hash_of(&self, filter: TopicFilter) -> u64 {
         let levels = filter.as_str().split('/').enumerate();
-        key_of(levels.fold(0, |sum: u64, (index, level)| {
+        levels.fold(0, |sum: u64, (index, level)| {
             sum.wrapping_add(match level {
                 "+" => self.hash.plus(index),
                 "#" => self.hash.multi(index),
                 literal => self.hash.level(literal, index),
             })
-        }))
+        })
     }
 
     /// Panics where the parts of the index disagree.
@@ -399,11 +370,6 @@ impl Subscriptions {
 /// Whether a filter can match the server's own topics.
 pub fn sees_sys(filter: &str) -> bool {
     filter == "$SYS" || filter.starts_with("$SYS/")
-}
-
-/// Half of a hash tells filters apart well enough: a million of them share some hundred keys.
-fn key_of(hash: u64) -> u32 {
-    (hash >> 32) as u32
 }
 
 fn index(id: FilterId) -> usize {
@@ -496,31 +462,10 @@ mod tests {
         }
         assert!(
             index.filters.is_empty()
-                && index.by_key.is_empty()
+                && index.by_text.is_empty()
                 && index.groups.members_of_all() == 0
         );
         assert_eq!((index.shape_count(), index.sys_count()), (0, 0));
-    }
-
-    #[test]
-    fn filters_with_the_same_key_do_not_meet() {
-        let mut index = Subscriptions::new(Seeded::new(7));
-        let a = index.subscribe(topic("a"), subscriber(1)).unwrap();
-        index.subscribe(topic("b"), subscriber(2)).unwrap();
-        // Chain them as if their keys were equal.
-        let (a_id, b_id) = (FilterId(0), FilterId(1));
-        let key = |text| index.key_of(TopicFilter::trusted(text));
-        let (a_key, b_key) = (key("a"), key("b"));
-        index.by_key.remove(&b_key);
-        index.filters[1].next = Some(a_id);
-        index.by_key.insert(a_key, b_id);
-        assert_eq!(routed(&mut index, "a"), [1]);
-        let Outcome::New(key) = a else {
-            panic!("a is new")
-        };
-        index.remove(key, SessionId(1));
-        assert_eq!(index.by_key.get(&a_key), Some(&b_id));
-        assert_eq!(index.filters[1].next, None);
     }
 
     #[test]
