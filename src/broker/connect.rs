@@ -1,11 +1,9 @@
 //! How connections begin: CONNECT, its terms, takeover of an older connection, CONNACK.
 
-use std::time::{Duration, Instant};
-
 use log::{info, warn};
 
 use super::connection::{Aliases, Connection, Phase};
-use super::deadlines::Timer;
+use super::deadlines::{Millis, Timer};
 use super::ending::Will;
 use super::limits::Limits;
 use super::message::{Content, Message, check_properties, put_forwarded};
@@ -30,7 +28,7 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         connect: Connect<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
         let terms = self.admit(id, &connect).inspect_err(|refusal| {
@@ -213,7 +211,7 @@ impl Broker {
         id: ConnectionId,
         connect: &Connect,
         terms: &Terms,
-        now: Instant,
+        now: Millis,
     ) -> bool {
         self.take_over(&terms.client_id, now);
         // [MQTT-3.1.2-4] clean start discards the old session.
@@ -237,8 +235,8 @@ impl Broker {
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
         // [MQTT-3.1.2-22] one and a half times the keep alive; 0 turns it off.
-        let seconds = u64::from(terms.keep_alive);
-        connection.silence_max = (seconds > 0).then(|| Duration::from_millis(seconds * 1_500));
+        let seconds = u32::from(terms.keep_alive);
+        connection.silence_max = seconds * 1_500;
         self.deadlines
             .disarm(&mut connection.deadline, Timer::Connection(id));
         if let Some(at) = self.silence_deadline(id) {
@@ -259,7 +257,7 @@ impl Broker {
     }
 
     /// [MQTT-3.1.4-3] a client is connected once: the older connection ends.
-    fn take_over(&mut self, client_id: &str, now: Instant) {
+    fn take_over(&mut self, client_id: &str, now: Millis) {
         let Some(session) = self.sessions.find(client_id) else {
             return;
         };

@@ -8,13 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Index, IndexMut};
-use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::deadlines::{Deadline, Millis};
 use super::hash::Seeded;
 use super::limits::Limits;
-use super::message::{Content, Millis};
+use super::message::Content;
 use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
 use super::{ConnectionId, SessionId};
@@ -47,10 +47,10 @@ pub struct Connection {
     pub outbound: Outbound,
     in_flush: bool,
     /// When the last packet came.
-    pub last_packet: Instant,
-    /// How long the client may be silent: one and a half times the keep alive.
-    pub silence_max: Option<Duration>,
-    pub deadline: Option<Instant>,
+    pub last_packet: Millis,
+    /// Milliseconds the client may be silent, one and a half times the keep alive; 0 for any.
+    pub silence_max: u32,
+    pub deadline: Deadline,
     /// Largest packet the client takes (3.1.2.11.4).
     pub packet_bytes_max: usize,
     /// QoS 1 and 2 messages the client takes at once (3.1.2.11.3), within our own limit.
@@ -87,7 +87,7 @@ impl Aliases {
 }
 
 impl Connection {
-    fn new(listener: usize, peer: Box<str>, now: Instant) -> Connection {
+    fn new(listener: usize, peer: Box<str>, now: Millis) -> Connection {
         Connection {
             listener,
             peer,
@@ -98,8 +98,8 @@ impl Connection {
             outbound: Outbound::default(),
             in_flush: false,
             last_packet: now,
-            silence_max: None,
-            deadline: None,
+            silence_max: 0,
+            deadline: Deadline::default(),
             packet_bytes_max: packet::PACKET_BYTES_MAX,
             receive_maximum: u16::MAX,
             wants_problem_information: true,
@@ -186,7 +186,7 @@ pub struct Connections {
 const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
-    pub fn open(&mut self, listener: usize, peer: Box<str>, now: Instant) -> ConnectionId {
+    pub fn open(&mut self, listener: usize, peer: Box<str>, now: Millis) -> ConnectionId {
         self.opened += 1;
         let mut connection = Connection::new(listener, peer, now);
         connection.opened = self.opened;

@@ -4,9 +4,34 @@
 //! if the client has spoken meanwhile, it is set again.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use super::{ConnectionId, SessionId};
+
+/// Milliseconds since the broker started: what the core reckons with once `now` has come in.
+pub type Millis = u64;
+
+/// When a timer is due, if it is armed; kept by its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Millis);
+
+impl Deadline {
+    const NONE: Deadline = Deadline(Millis::MAX);
+
+    pub fn is_armed(self) -> bool {
+        self != Deadline::NONE
+    }
+
+    /// Whether it is armed, and no later than that.
+    pub fn is_by(self, at: Millis) -> bool {
+        self.is_armed() && self.0 <= at
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Deadline {
+        Deadline::NONE
+    }
+}
 
 /// Whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,30 +47,31 @@ pub enum Timer {
 
 #[derive(Debug, Default)]
 pub struct Deadlines {
-    set: BTreeSet<(Instant, Timer)>,
+    set: BTreeSet<(Millis, Timer)>,
 }
 
 impl Deadlines {
     /// Sets `timer` to `at`, keeping it in `slot`, which its owner passes every time.
-    pub fn arm(&mut self, slot: &mut Option<Instant>, at: Instant, timer: Timer) {
+    pub fn arm(&mut self, slot: &mut Deadline, at: Millis, timer: Timer) {
         self.disarm(slot, timer);
         self.set.insert((at, timer));
-        *slot = Some(at);
+        *slot = Deadline(at);
     }
 
-    pub fn disarm(&mut self, slot: &mut Option<Instant>, timer: Timer) {
-        if let Some(at) = slot.take() {
+    pub fn disarm(&mut self, slot: &mut Deadline, timer: Timer) {
+        let Deadline(at) = std::mem::take(slot);
+        if at != Deadline::NONE.0 {
             let found = self.set.remove(&(at, timer));
             assert!(found, "a timer was armed and is not in the set");
         }
     }
 
-    pub fn next(&self) -> Option<Instant> {
+    pub fn next(&self) -> Option<Millis> {
         self.set.first().map(|(at, _)| *at)
     }
 
     /// Removes and returns the first timer that is due. Its owner clears the slot.
-    pub fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+    pub fn pop_due(&mut self, now: Millis) -> Option<Timer> {
         let (at, timer) = *self.set.first()?;
         (at <= now).then(|| {
             self.set.pop_first();

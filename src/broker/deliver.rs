@@ -4,16 +4,15 @@
 //! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
-use std::time::Instant;
-
 use log::warn;
 
 use super::connection::{Sending, Sent};
+use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::{Content, Message};
 use super::pending::{Delivery, Origin, Queued};
 use super::printable::Printable;
-use super::subscriptions::{GroupId, Subscriber};
+use super::subscriptions::{GroupId, Matches, Subscriber};
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
 
@@ -58,6 +57,15 @@ impl Outgoing<'_> {
     }
 }
 
+/// Memory that is used again from publish to publish.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    matches: Matches,
+    /// The Subscription Identifiers of one session.
+    subscription_ids: Vec<u32>,
+    message: Vec<u8>,
+}
+
 /// How one session gets a message.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
@@ -91,19 +99,19 @@ impl Broker {
     pub(super) fn publish(
         &mut self,
         publication: &Publication,
-        now: Instant,
+        now: Millis,
     ) -> Result<usize, Refusal> {
         let mut outgoing = Outgoing {
             publication,
             kept: None,
-            scratch: std::mem::take(&mut self.scratch),
+            scratch: std::mem::take(&mut self.scratch.message),
         };
         let retained = match publication.retain {
             true => self.retain(&mut outgoing),
             false => Ok(()),
         };
         let reached = retained.map(|()| self.route(&mut outgoing, now));
-        self.scratch = outgoing.scratch;
+        self.scratch.message = outgoing.scratch;
         reached
     }
 
@@ -128,8 +136,8 @@ impl Broker {
         Ok(())
     }
 
-    fn route(&mut self, outgoing: &mut Outgoing, now: Instant) -> usize {
-        let mut matches = std::mem::take(&mut self.matches);
+    fn route(&mut self, outgoing: &mut Outgoing, now: Millis) -> usize {
+        let mut matches = std::mem::take(&mut self.scratch.matches);
         matches.clear();
         self.subscriptions
             .route(outgoing.publication.content.topic, &mut matches);
@@ -150,7 +158,7 @@ impl Broker {
         for group in &matches.groups {
             self.deliver_shared(*group, outgoing, now);
         }
-        self.matches = matches;
+        self.scratch.matches = matches;
         reached
     }
 
@@ -159,7 +167,7 @@ impl Broker {
         &mut self,
         own: &[Subscriber],
         outgoing: &mut Outgoing,
-        now: Instant,
+        now: Millis,
     ) -> bool {
         let Publication {
             qos,
@@ -167,7 +175,7 @@ impl Broker {
             publisher,
             ..
         } = *outgoing.publication;
-        let mut subscription_ids = std::mem::take(&mut self.subscription_ids);
+        let mut subscription_ids = std::mem::take(&mut self.scratch.subscription_ids);
         subscription_ids.clear();
         let mut granted = None;
         let mut retain_as_published = false;
@@ -194,7 +202,7 @@ impl Broker {
             };
             self.deliver(own[0].session, way, outgoing, now);
         }
-        self.subscription_ids = subscription_ids;
+        self.scratch.subscription_ids = subscription_ids;
         granted.is_some()
     }
 
@@ -208,7 +216,7 @@ impl Broker {
     }
 
     /// Delivers to one member of a group: the next that is ready.
-    fn deliver_shared(&mut self, group: GroupId, outgoing: &mut Outgoing, now: Instant) {
+    fn deliver_shared(&mut self, group: GroupId, outgoing: &mut Outgoing, now: Millis) {
         match self.ready_member(group, None, outgoing) {
             Some((_, member)) => self.deliver_to_member(group, member, outgoing, now),
             None => self.connections.counters.dropped += 1,
@@ -220,7 +228,7 @@ impl Broker {
         group: GroupId,
         member: Subscriber,
         outgoing: &mut Outgoing,
-        now: Instant,
+        now: Millis,
     ) {
         let Publication { qos, retain, .. } = *outgoing.publication;
         let way = Way {
@@ -320,7 +328,7 @@ impl Broker {
     }
 
     /// Sends to a session now, or queues for it, or drops.
-    fn deliver(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing, now: Instant) {
+    fn deliver(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing, now: Millis) {
         match self.step(id, way.qos, outgoing.len()) {
             Step::Send(connection) if way.qos == QoS::AtMostOnce => {
                 if !self.send(connection, way, None, outgoing, now) {
@@ -350,7 +358,7 @@ impl Broker {
         way: Way,
         packet_id: Option<PacketId>,
         outgoing: &Outgoing,
-        now: Instant,
+        now: Millis,
     ) -> bool {
         let Way {
             qos,
@@ -365,7 +373,6 @@ impl Broker {
             packet_id,
             subscription_ids,
         };
-        let now = self.millis(now);
         self.connections
             .publish(connection, &outgoing.content(), sending, now)
             == Sent::Yes

@@ -1,14 +1,12 @@
 //! How connections end, and what they leave: DISCONNECT, Wills, sessions that stay or expire.
 
-use std::time::{Duration, Instant};
-
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::connection::Phase;
-use super::deadlines::Timer;
+use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::Publication;
 use super::handover::Leaving;
-use super::message::{Content, Message, Millis};
+use super::message::{Content, Message};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, SessionId};
@@ -58,7 +56,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         disconnect: Disconnect<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         let expiry = disconnect
             .properties
@@ -80,9 +78,44 @@ impl Broker {
         Ok(())
     }
 
+    /// The CONNECT is overdue, or the client has been silent: or it has spoken since this was set.
+    pub(super) fn on_connection_deadline(&mut self, id: ConnectionId, now: Millis) {
+        let connection = &mut self.connections[id];
+        connection.deadline = Deadline::default();
+        match connection.phase {
+            Phase::AwaitConnect => {
+                debug!("No CONNECT from {} in time.", connection.peer);
+                self.end_connection(id, End::Lost, now);
+            }
+            Phase::Connected(_) => match self.silence_deadline(id) {
+                // [MQTT-3.1.2-22] silent for one and a half keep alives.
+                Some(at) if at <= now => {
+                    let why = "nothing was heard for one and a half times the keep alive";
+                    self.refuse(id, Refusal::new(ReasonCode::KeepAliveTimeout, why), now);
+                }
+                Some(at) => {
+                    let deadline = &mut self.connections[id].deadline;
+                    self.deadlines.arm(deadline, at, Timer::Connection(id));
+                }
+                None => {}
+            },
+            Phase::Closing => {}
+        }
+    }
+
+    /// When the client will have been silent for too long, rounded up so that clients with the
+    /// same keep alive come due together: one wake-up for all of them.
+    pub(super) fn silence_deadline(&self, id: ConnectionId) -> Option<Millis> {
+        let connection = &self.connections[id];
+        let silence_max = Millis::from(connection.silence_max);
+        let grid = (silence_max / 16).max(1);
+        let due = (connection.last_packet + silence_max).next_multiple_of(grid);
+        (silence_max > 0).then_some(due)
+    }
+
     /// Condemns a connection and looks after its Will and its session. The only way a connection
     /// ends; its slot is freed by the shell's [`Broker::forget`].
-    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, now: Instant) {
+    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, now: Millis) {
         let connection = &mut self.connections[id];
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         if phase == Phase::Closing {
@@ -105,7 +138,7 @@ impl Broker {
         }
     }
 
-    fn disconnect_session(&mut self, id: SessionId, end: End, now: Instant) {
+    fn disconnect_session(&mut self, id: SessionId, end: End, now: Millis) {
         let session = &mut self.sessions[id];
         session.connection = None;
         // [MQTT-3.1.2-10] gone without being sent.
@@ -121,7 +154,7 @@ impl Broker {
             return self.end_session(id, now);
         }
         if expiry_interval != NEVER_EXPIRES {
-            let at = now + Duration::from_secs(u64::from(expiry_interval));
+            let at = now + u64::from(expiry_interval) * 1_000;
             let deadline = &mut session.expiry_deadline;
             self.deadlines.arm(deadline, at, Timer::SessionExpiry(id));
         }
@@ -129,7 +162,7 @@ impl Broker {
         if delay == 0 {
             self.publish_will(id, now);
         } else if delay < expiry_interval {
-            let at = now + Duration::from_secs(u64::from(delay));
+            let at = now + u64::from(delay) * 1_000;
             let deadline = &mut self.sessions[id].will_deadline;
             self.deadlines.arm(deadline, at, Timer::WillDelay(id));
         }
@@ -137,7 +170,7 @@ impl Broker {
     }
 
     /// Discards a session, whose connection has ended: its Will is due now at the latest.
-    pub(super) fn end_session(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn end_session(&mut self, id: SessionId, now: Millis) {
         assert!(
             self.sessions[id].connection.is_none(),
             "a session ends after its connection"
@@ -159,14 +192,14 @@ impl Broker {
     }
 
     /// Publishes the Will of a session, if it still has one.
-    pub(super) fn publish_will(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn publish_will(&mut self, id: SessionId, now: Millis) {
         let session = &mut self.sessions[id];
         self.deadlines
             .disarm(&mut session.will_deadline, Timer::WillDelay(id));
         let Some(will) = session.will.take() else {
             return;
         };
-        let content = will.content(self.millis(now));
+        let content = will.content(now);
         let publisher = Some(id);
         let mut publication = Publication {
             content,

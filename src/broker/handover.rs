@@ -4,8 +4,8 @@
 //! on the way. A QoS 2 message that was sent stays in any case [MQTT-4.8.2-4] [MQTT-4.8.2-5].
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
+use super::deadlines::Millis;
 use super::deliver::{Outgoing, Publication, Readiness};
 use super::pending::Delivery;
 use super::subscriptions::GroupId;
@@ -25,7 +25,7 @@ pub(super) enum Leaving {
 }
 
 impl Broker {
-    pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Instant) {
+    pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Millis) {
         if self.subscriptions.shared_count() == 0 || !self.sessions[id].pending().has_shared() {
             return;
         }
@@ -52,7 +52,7 @@ impl Broker {
         leaving: Leaving,
         delivery: &Delivery,
         exhausted: &mut BTreeSet<GroupId>,
-        now: Instant,
+        now: Millis,
     ) -> bool {
         let Some(group) = delivery.group() else {
             return false;
@@ -61,7 +61,7 @@ impl Broker {
             return false;
         }
         // [MQTT-3.3.2-5]
-        if delivery.message.content().is_expired(self.millis(now)) {
+        if delivery.message.content().is_expired(now) {
             self.connections.counters.dropped += 1;
             return true;
         }

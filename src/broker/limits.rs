@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::deadlines::Millis;
 use crate::packet::QoS;
 
 /// How the broker behaves, for all clients.
@@ -132,7 +133,7 @@ impl Default for Limits {
 
 impl Limits {
     /// A peer must send its CONNECT this soon.
-    pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+    pub const CONNECT_WITHIN: Millis = 10_000;
     /// Largest packet before the CONNECT is accepted, in bytes: a Will of 64 KiB fits.
     pub const CONNECT_PACKET_BYTES_MAX: usize = 100_000;
     /// Peers that have not sent their CONNECT; more are turned away at once.

@@ -53,6 +53,7 @@ impl Lookup {
         };
     }
 
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
     }

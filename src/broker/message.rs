@@ -8,11 +8,9 @@ use std::rc::Rc;
 
 use bytes::{Buf, BufMut};
 
+use super::deadlines::Millis;
 use crate::packet::property::Value;
 use crate::packet::{Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName};
-
-/// Milliseconds since the broker started: what the core reckons with once `now` has come in.
-pub type Millis = u64;
 
 /// No Message Expiry Interval.
 const NEVER: Millis = Millis::MAX;

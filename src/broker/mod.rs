@@ -40,21 +40,21 @@ pub mod subscriptions;
 mod sys;
 
 use std::io::IoSlice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{info, warn};
 
 use crate::packet::{self, Packet, PacketType, ReasonCode, Refusal, Version};
 use connection::{Connections, Phase};
-use deadlines::{Deadlines, Timer};
+use deadlines::{Deadline, Deadlines, Millis, Timer};
+use deliver::Scratch;
 use ending::End;
 pub use hash::Seeded;
 use limits::{Limits, Options};
-use message::Millis;
 use printable::Printable;
 use retained::Retained;
 use sessions::Sessions;
-use subscriptions::{Matches, Subscriptions};
+use subscriptions::Subscriptions;
 use sys::Sys;
 
 /// Log target of what Mosquitto calls notices.
@@ -100,7 +100,7 @@ pub struct Broker {
     sessions: Sessions,
     subscriptions: Subscriptions,
     retained: Retained,
-    sweep_deadline: Option<Instant>,
+    sweep_deadline: Deadline,
     deadlines: Deadlines,
     sys: Sys,
     /// Clients connected now.
@@ -111,12 +111,7 @@ pub struct Broker {
     assigned: u64,
     /// Sessions that can be sent more in this turn.
     refill: Vec<SessionId>,
-    /// Scratch of routing.
-    matches: Matches,
-    /// Scratch of routing: the Subscription Identifiers of one session.
-    subscription_ids: Vec<u32>,
-    /// Scratch of making messages.
-    scratch: Vec<u8>,
+    scratch: Scratch,
 }
 
 impl Broker {
@@ -130,21 +125,20 @@ impl Broker {
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),
             retained: Retained::default(),
-            sweep_deadline: None,
+            sweep_deadline: Deadline::default(),
             deadlines: Deadlines::default(),
-            sys: Sys::new(now),
+            sys: Sys::new(),
             connected: 0,
             crowded: false,
             assigned: 0,
             refill: Vec::new(),
-            matches: Matches::default(),
-            subscription_ids: Vec::new(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
     /// A socket was accepted by the listener of that index; `peer` is its address, for people.
     pub fn open(&mut self, listener: usize, peer: &str, now: Instant) -> ConnectionId {
+        let now = self.millis(now);
         self.connections.counters.sockets += 1;
         let id = self.connections.open(listener, peer.into(), now);
         let deadline = &mut self.connections[id].deadline;
@@ -172,6 +166,7 @@ impl Broker {
         if self.is_closing(id) {
             return;
         }
+        let now = self.millis(now);
         self.connections.counters.bytes_received += bytes.len() as u64;
         let mut leftover = std::mem::take(&mut self.connections[id].leftover);
         let mut rest = bytes;
@@ -198,16 +193,18 @@ impl Broker {
 
     /// The peer is gone, without a DISCONNECT.
     pub fn lost(&mut self, id: ConnectionId, now: Instant) {
+        let now = self.millis(now);
         self.end_connection(id, End::Lost, now);
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.millis(now);
         while let Some(timer) = self.deadlines.pop_due(now) {
             match timer {
                 Timer::Connection(id) => self.on_connection_deadline(id, now),
                 Timer::SessionExpiry(id) => {
-                    self.sessions[id].expiry_deadline = None;
+                    self.sessions[id].expiry_deadline = Deadline::default();
                     self.connections.counters.expired += 1;
                     info!(
                         "Expiring client {}.",
@@ -216,7 +213,7 @@ impl Broker {
                     self.end_session(id, now);
                 }
                 Timer::WillDelay(id) => {
-                    self.sessions[id].will_deadline = None;
+                    self.sessions[id].will_deadline = Deadline::default();
                     self.publish_will(id, now);
                 }
                 Timer::RetainedSweep => self.sweep_retained(now),
@@ -231,7 +228,10 @@ impl Broker {
             && self.connections.flush.is_empty()
             && self.connections.close.is_empty();
         match idle {
-            true => self.deadlines.next(),
+            true => {
+                let next = self.deadlines.next()?;
+                Some(self.started + Duration::from_millis(next))
+            }
             // There is work to go on with at once.
             false => Some(self.started),
         }
@@ -239,6 +239,7 @@ impl Broker {
 
     /// Ends the turn and fills in what it asks for.
     pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
+        let now = self.millis(now);
         for id in std::mem::take(&mut self.refill) {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.in_refill = false;
@@ -299,6 +300,7 @@ impl Broker {
 
     /// The server stops: Wills are published, everybody is told, every connection ends.
     pub fn stop(&mut self, now: Instant) {
+        let now = self.millis(now);
         let sessions: Vec<_> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
             self.publish_will(session, now);
@@ -340,7 +342,7 @@ impl Broker {
 
     /// Handles the packet that `bytes` start with and returns its length; 0 where it is not whole
     /// or not acceptable.
-    fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) -> usize {
+    fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Millis) -> usize {
         let connection = &self.connections[id];
         let awaits_connect = connection.phase == Phase::AwaitConnect;
         let is_connect = bytes[0] >> 4 == PacketType::Connect as u8;
@@ -385,7 +387,7 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         packet: Packet<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         self.connections.counters.packet_in(packet.packet_type());
         let connection = &mut self.connections[id];
@@ -425,7 +427,7 @@ impl Broker {
     }
 
     /// Says why, in the form the client understands, and ends the connection.
-    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, now: Instant) {
+    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, now: Millis) {
         let connection = &self.connections[id];
         if connection.phase == Phase::Closing {
             return;
@@ -452,44 +454,10 @@ impl Broker {
         self.end_connection(id, End::Refused(refusal), now);
     }
 
-    /// The CONNECT is overdue, or the client has been silent: or it has spoken since this was set.
-    fn on_connection_deadline(&mut self, id: ConnectionId, now: Instant) {
-        let connection = &mut self.connections[id];
-        connection.deadline = None;
-        match connection.phase {
-            Phase::AwaitConnect => {
-                debug!("No CONNECT from {} in time.", connection.peer);
-                self.end_connection(id, End::Lost, now);
-            }
-            Phase::Connected(_) => match self.silence_deadline(id) {
-                // [MQTT-3.1.2-22] silent for one and a half keep alives.
-                Some(at) if at <= now => {
-                    let why = "nothing was heard for one and a half times the keep alive";
-                    self.refuse(id, Refusal::new(ReasonCode::KeepAliveTimeout, why), now);
-                }
-                Some(at) => {
-                    let deadline = &mut self.connections[id].deadline;
-                    self.deadlines.arm(deadline, at, Timer::Connection(id));
-                }
-                None => {}
-            },
-            Phase::Closing => {}
-        }
-    }
-
-    /// When the client will have been silent for too long, rounded up so that clients with the
-    /// same keep alive come due together: one wake-up for all of them.
-    fn silence_deadline(&self, id: ConnectionId) -> Option<Instant> {
-        let connection = &self.connections[id];
-        let silence_max = connection.silence_max?;
-        let grid = (silence_max / 16).as_millis() as u64;
-        let due = self.millis(connection.last_packet + silence_max);
-        let millis = due.div_ceil(grid.max(1)) * grid.max(1);
-        Some(self.started + std::time::Duration::from_millis(millis.max(due + 1)))
-    }
-
+    /// Rounded up, so that nothing is due too early.
     fn millis(&self, now: Instant) -> Millis {
-        now.saturating_duration_since(self.started).as_millis() as Millis
+        let since = now.saturating_duration_since(self.started);
+        since.as_secs() * 1_000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))
     }
 
     fn is_closing(&self, id: ConnectionId) -> bool {

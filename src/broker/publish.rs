@@ -1,10 +1,9 @@
 //! PUBLISH and its acknowledgements, from the client.
 
-use std::time::Instant;
-
 use log::debug;
 
 use super::connection::Connection;
+use super::deadlines::Millis;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
 use super::pending::Acked;
@@ -21,7 +20,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         publish: Publish<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
         self.check_publish(&publish)?;
@@ -54,7 +53,7 @@ impl Broker {
             topic,
             properties: block.as_properties(),
             payload: publish.payload,
-            expires_at: expiry.map(|seconds| self.millis(now) + u64::from(seconds) * 1_000),
+            expires_at: expiry.map(|seconds| now + u64::from(seconds) * 1_000),
             message: None,
         };
         let Publish { qos, retain, .. } = publish;
@@ -209,7 +208,7 @@ impl Broker {
         &mut self,
         session: SessionId,
         ack: Ack,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         // [MQTT-4.4.0-2] [MQTT-4.8.2-6] a refusal too is an acknowledgement.
         let acked = self.sessions[session]
@@ -223,7 +222,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         ack: Ack,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         if ack.reason.is_error() {
             let acked = self.sessions[session]
@@ -246,7 +245,7 @@ impl Broker {
         &mut self,
         session: SessionId,
         ack: Ack,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         let acked = self.sessions[session].pending_mut().complete(ack.packet_id);
         self.after_ack(session, acked, "PUBCOMP", now)
@@ -258,7 +257,7 @@ impl Broker {
         session: SessionId,
         acked: Acked,
         packet: &str,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         match acked {
             Acked::Done => {

@@ -5,13 +5,11 @@
 //! connection or subscription.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
 
 use super::connection::{Connections, Sending, Sent};
-use super::deadlines::Timer;
+use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::{Way, delivery, subscription_ids};
 use super::limits::Limits;
-use super::message::Millis;
 use super::pending::{Delivery, InflightState};
 use super::replays::Replay;
 use super::retained::Progress;
@@ -22,7 +20,7 @@ use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 impl Broker {
     /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
     /// what is retained for its new subscriptions, by turns.
-    pub(super) fn pump(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn pump(&mut self, id: SessionId, now: Millis) {
         let Some(connection) = self.sessions[id].connection else {
             return;
         };
@@ -38,8 +36,7 @@ impl Broker {
     }
 
     /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
-    fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
-        let now = self.millis(now);
+    fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Millis) -> bool {
         let session = &mut self.sessions[id];
         let Some(inflight) = session.pending().next_to_resend() else {
             return false;
@@ -76,9 +73,8 @@ impl Broker {
     }
 
     /// Sends the first message of the queue, if its client can take it.
-    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Instant) -> bool {
+    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Millis) -> bool {
         let room = self.has_room(connection);
-        let now = self.millis(now);
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
         let Some(first) = session.pending().first_queued() else {
@@ -113,7 +109,7 @@ impl Broker {
         id: SessionId,
         connection: ConnectionId,
         topics: &mut usize,
-        now: Instant,
+        now: Millis,
     ) -> bool {
         let session = &mut self.sessions[id];
         if session.in_refill {
@@ -144,9 +140,8 @@ impl Broker {
         id: SessionId,
         connection: ConnectionId,
         topics: &mut usize,
-        now: Instant,
+        now: Millis,
     ) -> (Progress, usize) {
-        let now = self.millis(now);
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
         let receive_maximum = connections[connection].receive_maximum;
@@ -200,16 +195,15 @@ impl Broker {
     /// removed.
     pub(super) fn sweep_by(&mut self, at: Millis) {
         let minutes = at.div_ceil(60_000).max(1);
-        let due = self.started + Duration::from_millis(minutes.saturating_mul(60_000));
-        if self.sweep_deadline.is_none_or(|armed| due < armed) {
+        let due = minutes.saturating_mul(60_000);
+        if !self.sweep_deadline.is_by(due) {
             self.deadlines
                 .arm(&mut self.sweep_deadline, due, Timer::RetainedSweep);
         }
     }
 
-    pub(super) fn sweep_retained(&mut self, now: Instant) {
-        self.sweep_deadline = None;
-        let now = self.millis(now);
+    pub(super) fn sweep_retained(&mut self, now: Millis) {
+        self.sweep_deadline = Deadline::default();
         if let Some(next) = self.retained.sweep(now) {
             self.sweep_by(next.max(now + 1));
         }

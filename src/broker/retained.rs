@@ -9,8 +9,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
+use super::deadlines::Millis;
 use super::limits::Limits;
-use super::message::{Message, Millis};
+use super::message::Message;
 use crate::packet::{ReasonCode, Refusal, TopicFilter};
 
 /// A retained message and its place in the order of storing.

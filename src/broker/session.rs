@@ -2,9 +2,8 @@
 //!
 //! There may be very many that do nothing: what only some need has memory of its own.
 
-use std::time::Instant;
-
 use super::ConnectionId;
+use super::deadlines::Deadline;
 use super::ending::Will;
 use super::limits::Limits;
 use super::pending::Pending;
@@ -21,12 +20,12 @@ pub struct Session {
     pub connection: Option<ConnectionId>,
     /// Seconds the session outlives its connection.
     pub expiry_interval: u32,
-    pub expiry_deadline: Option<Instant>,
+    pub expiry_deadline: Deadline,
     pub subscriptions: Vec<SubscriptionKey>,
     /// Bytes of their filters.
     pub filter_bytes: usize,
     pub will: Option<Box<Will>>,
-    pub will_deadline: Option<Instant>,
+    pub will_deadline: Deadline,
     /// QoS 2 messages from the client that it has not released.
     pub received: Received,
     pending: Option<Box<Pending>>,
@@ -42,11 +41,11 @@ impl Session {
             client_id,
             connection: None,
             expiry_interval: 0,
-            expiry_deadline: None,
+            expiry_deadline: Deadline::default(),
             subscriptions: Vec::new(),
             filter_bytes: 0,
             will: None,
-            will_deadline: None,
+            will_deadline: Deadline::default(),
             received: Received::default(),
             pending: None,
             replays: Replays::default(),
@@ -94,7 +93,7 @@ impl Session {
         self.received.check_invariants();
         self.replays.check_invariants();
         if self.connection.is_some() {
-            assert!(self.expiry_deadline.is_none() && self.will_deadline.is_none());
+            assert!(!self.expiry_deadline.is_armed() && !self.will_deadline.is_armed());
         }
     }
 }

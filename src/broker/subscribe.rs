@@ -1,9 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use std::time::Instant;
-
 use log::info;
 
+use super::deadlines::Millis;
 use super::handover::Leaving;
 use super::limits::Limits;
 use super::printable::Printable;
@@ -22,7 +21,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         subscribe: Subscribe<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         let identifier = subscribe
             .properties
@@ -93,7 +92,7 @@ impl Broker {
         topic: SubscriptionTopic<'_>,
         options: SubscriptionOptions,
         subscription_id: u32,
-        now: Instant,
+        now: Millis,
     ) -> Result<ReasonCode, Refusal> {
         let bridge = self.connections[id].bridge;
         let session = &mut self.sessions[session_id];
@@ -183,7 +182,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         unsubscribe: Unsubscribe<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Result<(), Refusal> {
         let mut topics = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
@@ -223,7 +222,7 @@ impl Broker {
         &mut self,
         session_id: SessionId,
         topic: SubscriptionTopic,
-        now: Instant,
+        now: Millis,
     ) -> ReasonCode {
         let Some(key) = self.subscriptions.key(topic, session_id) else {
             return ReasonCode::NoSubscriptionExisted;

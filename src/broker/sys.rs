@@ -5,10 +5,8 @@
 //! while nobody is subscribed: the first subscriber finds them brought up to date, and a timer
 //! keeps them so as long as there is one.
 
-use std::time::{Duration, Instant};
-
 use super::Broker;
-use super::deadlines::Timer;
+use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::Publication;
 use super::message::Content;
 use crate::packet::{PacketType, Properties, QoS, TopicName};
@@ -74,35 +72,35 @@ const LOADS: [&str; 9] = [
 const MINUTES: [(f64, &str); 3] = [(1.0, "1min"), (5.0, "5min"), (15.0, "15min")];
 
 /// Figures that young are not gathered again.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH: Millis = 1_000;
 
 #[derive(Debug)]
 pub struct Sys {
-    deadline: Option<Instant>,
+    deadline: Deadline,
     /// What was published last, in the order of the list.
     published: Vec<String>,
     /// The counters when the averages were last brought up to date.
     counted: [u64; LOADS.len()],
     averages: [[f64; MINUTES.len()]; LOADS.len()],
-    averaged: Instant,
+    averaged: Millis,
     memory_maximum: u64,
 }
 
 impl Sys {
-    pub fn new(now: Instant) -> Sys {
+    pub fn new() -> Sys {
         Sys {
-            deadline: None,
+            deadline: Deadline::default(),
             published: Vec::new(),
             counted: [0; LOADS.len()],
             averages: [[0.0; MINUTES.len()]; LOADS.len()],
-            averaged: now,
+            averaged: 0,
             memory_maximum: 0,
         }
     }
 
     /// Exponential averages per minute over 1, 5 and 15 minutes.
-    fn average(&mut self, counters: &Counters, now: Instant) {
-        let minutes = (now - self.averaged).as_secs_f64() / 60.0;
+    fn average(&mut self, counters: &Counters, now: Millis) {
+        let minutes = (now - self.averaged) as f64 / 60_000.0;
         if minutes <= 0.0 {
             return;
         }
@@ -119,22 +117,23 @@ impl Sys {
 }
 
 impl Broker {
-    pub(super) fn on_sys_interval(&mut self, now: Instant) {
-        self.sys.deadline = None;
+    pub(super) fn on_sys_interval(&mut self, now: Millis) {
+        self.sys.deadline = Deadline::default();
         self.refresh_sys(now);
         self.update_sys_timer(now);
     }
 
     /// Runs the timer while somebody listens.
-    pub(super) fn update_sys_timer(&mut self, now: Instant) {
+    pub(super) fn update_sys_timer(&mut self, now: Millis) {
         let wanted = self
             .options
             .sys_interval
             .filter(|_| self.subscriptions.sys_count() > 0);
         let deadline = &mut self.sys.deadline;
         match wanted {
-            Some(interval) if deadline.is_none() => {
-                self.deadlines.arm(deadline, now + interval, Timer::Sys);
+            Some(interval) if !deadline.is_armed() => {
+                let at = now + interval.as_millis() as Millis;
+                self.deadlines.arm(deadline, at, Timer::Sys);
             }
             Some(_) => {}
             None => self.deadlines.disarm(deadline, Timer::Sys),
@@ -142,7 +141,7 @@ impl Broker {
     }
 
     /// Publishes what has changed.
-    pub(super) fn refresh_sys(&mut self, now: Instant) {
+    pub(super) fn refresh_sys(&mut self, now: Millis) {
         // Subscribing again and again must not make us count again and again.
         let fresh = !self.sys.published.is_empty() && now - self.sys.averaged < FRESH;
         if self.options.sys_interval.is_none() || fresh {
@@ -159,7 +158,7 @@ impl Broker {
         }
     }
 
-    fn publish_sys(&mut self, topic: &str, value: &str, now: Instant) {
+    fn publish_sys(&mut self, topic: &str, value: &str, now: Millis) {
         let topic = format!("$SYS/broker/{topic}");
         let content = Content {
             topic: TopicName::trusted(&topic),
@@ -178,7 +177,7 @@ impl Broker {
         let _ = self.publish(&publication, now);
     }
 
-    fn sys_values(&mut self, now: Instant) -> Vec<(String, String)> {
+    fn sys_values(&mut self, now: Millis) -> Vec<(String, String)> {
         let mut values = Vec::with_capacity(90);
         self.client_values(now, &mut values);
         self.message_values(&mut values);
@@ -186,10 +185,10 @@ impl Broker {
         values
     }
 
-    fn client_values(&mut self, now: Instant, values: &mut Vec<(String, String)>) {
+    fn client_values(&mut self, now: Millis, values: &mut Vec<(String, String)>) {
         let version = concat!("midge version ", env!("CARGO_PKG_VERSION"));
         values.push(("version".to_string(), version.to_string()));
-        let uptime = now.saturating_duration_since(self.started).as_secs();
+        let uptime = now / 1_000;
         values.push(("uptime".to_string(), format!("{uptime} seconds")));
         let total = self.sessions.len() as u64;
         let connected = self.connected as u64;

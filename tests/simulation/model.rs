@@ -323,7 +323,7 @@ impl Model {
         match connection.phase {
             Phase::Closed => None,
             Phase::AwaitConnect => {
-                let most = Limits::CONNECT_WITHIN.as_millis() as Millis;
+                let most = Limits::CONNECT_WITHIN;
                 Some((silence, most))
             }
             Phase::Connected(_) => Some((silence, connection.silence_max?)),
