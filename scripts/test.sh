@@ -60,6 +60,7 @@ step "clippy without features" cargo clippy --all-targets --no-default-features 
 step "cargo test" cargo test
 step "simulation, 4,000 seeds" env SEEDS=4000 cargo test --release --test simulation
 step "release build" cargo build --release
+step "instructions" scripts/instructions.sh
 step "scripts" check_scripts
 step "real clients" scripts/clients.sh --check
 step "load" short_load

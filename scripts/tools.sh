@@ -14,6 +14,7 @@ install_packages() {
   command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" && exit 1; }
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v mosquitto_rr >/dev/null || packages+=(mosquitto-clients)
+  command -v valgrind >/dev/null || packages+=(valgrind)
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} == 0)) || apt_install "${packages[@]}"
 }
