@@ -58,7 +58,8 @@ step "format" cargo fmt --check
 step "clippy" cargo clippy --all-targets -- -D warnings
 step "clippy without features" cargo clippy --all-targets --no-default-features -- -D warnings
 step "cargo test" cargo test
-step "simulation, 4,000 seeds" env SEEDS=4000 cargo test --release --test simulation
+step "simulation and growth, optimized" \
+  env SEEDS=4000 cargo test --release --test simulation --test growth
 step "release build" cargo build --release
 step "instructions" scripts/instructions.sh
 step "scripts" check_scripts

@@ -8,10 +8,14 @@
 //! or copied.
 //!
 //! So a publish costs `1 + S` lookups, where S is the number of shapes that fit its number of
-//! levels: a handful in practice, whatever the number of filters, and never more than
-//! `Limits::WILDCARD_SHAPES_MAX`, of which one session can take `WILDCARD_SHAPES_PER_SESSION`. A
-//! trie would share work between filters with a common start, but takes a node per level and
-//! chases them through memory.
+//! levels: a handful in practice, whatever the number of filters. The bound: for n levels S is at
+//! most `3 * 2^n - 2` (22 for `a/b/c`), and never more than `Limits::WILDCARD_SHAPES_MAX`, of
+//! which one session can bring up `WILDCARD_SHAPES_PER_SESSION`. A lookup in vain costs a few
+//! operations for each `+` of its shape, of which `TOPIC_LEVELS_MAX` is the limit; filters that do
+//! not match add nothing, as only those with the same hash are looked at, and those cannot be
+//! chosen by who does not know the seed. `tests/growth.rs` and `benches/instructions.rs` hold the
+//! index to it. A trie would share work between filters with a common start, but takes a node per
+//! level and chases them through memory.
 
 use slab::Slab;
 
@@ -469,6 +473,29 @@ mod tests {
                 && index.groups.members_of_all() == 0
         );
         assert_eq!((index.shape_count(), index.sys_count()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_publish_looks_at_does_not_grow_with_the_filters() {
+        let mut index = Subscriptions::new(Seeded::new(7));
+        let mut looked_at = vec![];
+        for number in 0..20_000u32 {
+            for text in [
+                format!("site/{number}/temperature"),
+                format!("room/+/{number}"),
+                format!("plant/{number}/#"),
+            ] {
+                index.subscribe(topic(&text), subscriber(number)).unwrap();
+            }
+            if [9, 19_999].contains(&number) {
+                looked_at.push(1 + index.shapes.fitting(3).count());
+            }
+        }
+        assert_eq!(
+            looked_at,
+            [3, 3],
+            "as it stands, and once for each of two shapes"
+        );
     }
 
     #[test]
