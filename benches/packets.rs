@@ -20,6 +20,8 @@ const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(8);
 const BUFFER_BYTES: usize = 64 << 10;
 const TOPIC: &str = "site/12/device/3456/temperature";
+/// As many bytes, and not all of them ASCII.
+const TOPIC_IN_UTF8: &str = "örtl/12/gerät/3456/wärmegrad";
 
 /// One packet, as it stands on the wire.
 struct Case {
@@ -178,6 +180,12 @@ fn publishes() -> Vec<Case> {
         cases.push(case(&name, Version::V5, &Packet::Publish(plain)));
         let name = name + ", properties";
         cases.push(case(name, Version::V5, &Packet::Publish(rich)));
+        if (qos, payload_bytes) == (0, 100) {
+            let name = "PUBLISH QoS 0, topic not ASCII";
+            let topic = TOPIC_IN_UTF8;
+            let other = Publish { topic, ..plain };
+            cases.push(case(name, Version::V311, &Packet::Publish(other)));
+        }
     }
     cases
 }

@@ -124,12 +124,13 @@ fn print_hostile() {
     println!("{name:<34} {matched:>12.0} {unmatched:>12.0}");
 }
 
-/// A name, literal levels up to `levels` in all, of which the last ten are `+` where `bits` has a
-/// one, and `#`.
+/// A name, and `levels` in all that are `+` where `bits`, over and over, has a one; and `#`.
 fn pattern(bits: usize, levels: usize, name: usize) -> String {
-    let literals = std::iter::repeat_n("y", levels - 11);
-    let wildcards = (0..10).map(|level| if bits >> level & 1 == 1 { "+" } else { "x" });
-    let levels: Vec<&str> = literals.chain(wildcards).collect();
+    let wildcards = (1..levels).map(|level| match bits >> ((level - 1) % 10) & 1 {
+        1 => "+",
+        _ => "x",
+    });
+    let levels: Vec<&str> = wildcards.collect();
     format!("h{name}/{}/#", levels.join("/"))
 }
 
@@ -172,6 +173,17 @@ fn print_retained() {
     let looked_up = 200 * FILTERS_PER_SUBSCRIBE;
     let each = start.elapsed().as_nanos() as f64 / looked_up as f64;
     println!("{:<34} {each:>12.0}", "subscribe to one and be sent it");
+    let client = world.connect("reader-of-none");
+    let in_vain = || {
+        let delivered = world.delivered_bytes;
+        let start = Instant::now();
+        world.subscribe(client, vec!["+/+/no/such/topic".to_string()]);
+        world.run_until_idle();
+        let sent = world.delivered_bytes - delivered;
+        assert!(sent < PAYLOAD.len() as u64, "something was sent");
+        start.elapsed()
+    };
+    row("looked at in vain for a wildcard", median(in_vain));
     let client = world.connect("reader-of-all");
     let replay = || {
         let delivered = world.delivered_bytes;

@@ -111,7 +111,7 @@ pub struct Performance {
 }
 
 impl Performance {
-    /// Has the broker do what is counted; the driver's own share is a few instructions a turn.
+    /// Has the broker do what is counted; the driver's own share is some 300 instructions a turn.
     pub fn play(&mut self) {
         let Performance { stage, counted, .. } = self;
         counted.iter().for_each(|step| stage.take(step));
