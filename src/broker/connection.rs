@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::message::Content;
 use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
+use super::template::Template;
 use super::{ConnectionId, SessionId};
 use crate::packet::{
     self, Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, Publish, QoS,
@@ -115,6 +116,11 @@ impl Connection {
             Phase::Connected(session) => Some(session),
             Phase::AwaitConnect | Phase::Closing => None,
         }
+    }
+
+    fn gives_aliases(&self) -> bool {
+        let aliases = self.aliases.as_ref();
+        aliases.is_some_and(|aliases| aliases.outbound_max > 0)
     }
 
     /// What can stand for `topic`. The first topics get an alias and keep it: devices send the
@@ -295,15 +301,13 @@ impl Connections {
             properties: content.properties,
             payload: content.payload,
         };
-        // An alias must not be what makes a packet too large.
-        let added_max = ADDED_BYTES + 5 * sending.subscription_ids.len();
-        let spacious = publish.encoded_len(version) + added_max <= connection.packet_bytes_max;
-        let alias = if spacious {
-            connection.alias(topic)
-        } else {
-            Alias::None
-        };
+        let mut alias = Alias::None;
         if version == Version::V5 {
+            // An alias must not be what makes a packet too large.
+            let added_max = ADDED_BYTES + 5 * sending.subscription_ids.len();
+            if publish.encoded_len(version) + added_max <= connection.packet_bytes_max {
+                alias = connection.alias(topic);
+            }
             let added = &mut self.added;
             added.clear();
             add_properties(added, content, sending.subscription_ids, alias, now);
@@ -328,10 +332,41 @@ impl Connections {
             }
             _ => publish.encode(version, outbound.next_packet()),
         }
+        self.note_published(id, content);
+        Sent::Yes
+    }
+
+    /// Does the same for a message that goes to many, see [`Template`].
+    pub fn publish_to_many(
+        &mut self,
+        id: ConnectionId,
+        content: &Content,
+        sending: Sending,
+        template: &mut Template,
+        now: Millis,
+    ) -> Sent {
+        let connection = &mut self.slab[id.index()];
+        let is_special = !sending.subscription_ids.is_empty()
+            || content.expires_at.is_some()
+            || content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES
+            || connection.gives_aliases();
+        if is_special {
+            return self.publish(id, content, sending, now);
+        }
+        if template.fit(connection.version, content, sending) > connection.packet_bytes_max {
+            return Sent::TooLarge;
+        }
+        let outbound = &mut connection.outbound;
+        outbound.borrow_from(&mut self.spare);
+        template.append(sending.packet_id, outbound.next_packet());
+        self.note_published(id, content);
+        Sent::Yes
+    }
+
+    fn note_published(&mut self, id: ConnectionId, content: &Content) {
         self.counters.packet_out(PacketType::Publish);
         self.counters.publish_bytes_sent += content.payload.len() as u64;
         self.mark_flush(id);
-        Sent::Yes
     }
 
     /// `count` bytes have gone to the socket.

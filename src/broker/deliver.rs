@@ -13,6 +13,7 @@ use super::message::{Content, Message};
 use super::pending::{Delivery, Origin, Queued};
 use super::printable::Printable;
 use super::subscriptions::{GroupId, Matches, Subscriber};
+use super::template::Template;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
 
@@ -31,6 +32,8 @@ pub(super) struct Outgoing<'a> {
     pub kept: Option<Message>,
     /// For making that copy.
     pub scratch: Vec<u8>,
+    /// What it looks like on the wire, where it goes to many.
+    pub template: Option<Template>,
 }
 
 impl Outgoing<'_> {
@@ -64,6 +67,7 @@ pub(super) struct Scratch {
     /// The Subscription Identifiers of one session.
     subscription_ids: Vec<u32>,
     message: Vec<u8>,
+    template: Template,
 }
 
 /// How one session gets a message.
@@ -105,6 +109,7 @@ impl Broker {
             publication,
             kept: None,
             scratch: std::mem::take(&mut self.scratch.message),
+            template: None,
         };
         let retained = match publication.retain {
             true => self.retain(&mut outgoing),
@@ -147,9 +152,13 @@ impl Broker {
                 .subscribers
                 .sort_unstable_by_key(|subscriber| subscriber.session);
         }
-        let is_large = outgoing.publication.content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES;
-        if is_large && matches.subscribers.len() > 1 {
-            outgoing.message();
+        if matches.subscribers.len() > 1 {
+            if outgoing.publication.content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES {
+                outgoing.message();
+            }
+            let mut template = std::mem::take(&mut self.scratch.template);
+            template.clear();
+            outgoing.template = Some(template);
         }
         let mut reached = matches.groups.len();
         for own in matches.subscribers.chunk_by(|a, b| a.session == b.session) {
@@ -159,6 +168,9 @@ impl Broker {
             self.deliver_shared(*group, outgoing, now);
         }
         self.scratch.matches = matches;
+        if let Some(template) = outgoing.template.take() {
+            self.scratch.template = template;
+        }
         reached
     }
 
@@ -357,7 +369,7 @@ impl Broker {
         connection: ConnectionId,
         way: Way,
         packet_id: Option<PacketId>,
-        outgoing: &Outgoing,
+        outgoing: &mut Outgoing,
         now: Millis,
     ) -> bool {
         let Way {
@@ -373,9 +385,17 @@ impl Broker {
             packet_id,
             subscription_ids,
         };
-        self.connections
-            .publish(connection, &outgoing.content(), sending, now)
-            == Sent::Yes
+        let mut template = outgoing.template.take();
+        let content = outgoing.content();
+        let connections = &mut self.connections;
+        let sent = match &mut template {
+            None => connections.publish(connection, &content, sending, now),
+            Some(template) => {
+                connections.publish_to_many(connection, &content, sending, template, now)
+            }
+        };
+        outgoing.template = template;
+        sent == Sent::Yes
     }
 
     fn queue(&mut self, id: SessionId, delivery: Delivery) {

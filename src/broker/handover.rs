@@ -61,7 +61,7 @@ impl Broker {
             return false;
         }
         // [MQTT-3.3.2-5]
-        if delivery.message.content().is_expired(now) {
+        if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
             return true;
         }
@@ -75,6 +75,7 @@ impl Broker {
             publication: &publication,
             kept: Some(delivery.message.clone()),
             scratch: Vec::new(),
+            template: None,
         };
         let taker = match exhausted.contains(&group) {
             true => None,

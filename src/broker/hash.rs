@@ -25,21 +25,18 @@ impl Seeded {
     }
 
     pub fn bytes(&self, bytes: &[u8]) -> u64 {
-        let mut hash = self.seed;
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-            hash = fold(hash ^ word, STEP);
+        let (mut hash, mut rest) = (self.seed, bytes);
+        while let Some((word, more)) = rest.split_first_chunk() {
+            hash = fold(hash ^ u64::from_le_bytes(*word), STEP);
+            rest = more;
         }
-        let mut last = [0; 8];
-        last[..words.remainder().len()].copy_from_slice(words.remainder());
-        fold(hash ^ u64::from_le_bytes(last), STEP ^ bytes.len() as u64)
+        fold(hash ^ short(rest), STEP ^ bytes.len() as u64)
     }
 
     /// What a level adds to the hash of its topic or filter by standing at `index`. The hash of
     /// the whole is the sum over its levels.
-    pub fn level(&self, level: &str, index: usize) -> u64 {
-        place(self.bytes(level.as_bytes()), index)
+    pub fn level(&self, level: &[u8], index: usize) -> u64 {
+        place(self.bytes(level), index)
     }
 
     /// The same for the level `+`.
@@ -55,6 +52,18 @@ impl Seeded {
     /// `hash` extended by `other`.
     pub fn extend(&self, hash: u64, other: u64) -> u64 {
         fold(hash ^ other, STEP)
+    }
+}
+
+/// Fewer than eight bytes as a number; the same one only for the same bytes, if as many.
+fn short(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => bytes
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
     }
 }
 

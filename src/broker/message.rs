@@ -30,12 +30,6 @@ pub struct Content<'a> {
     pub message: Option<&'a Message>,
 }
 
-impl Content<'_> {
-    pub fn is_expired(&self, now: Millis) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
-    }
-}
-
 /// An Application Message that is kept.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -49,13 +43,16 @@ impl Message {
         let properties = content.properties.as_bytes();
         bytes.clear();
         bytes.reserve(Message::len_of(content));
-        bytes.put_u64(content.expires_at.unwrap_or(NEVER));
-        bytes.put_u16(topic.len() as u16);
-        bytes.put_u32(properties.len() as u32);
-        bytes.put_u8(qos as u8);
-        bytes.put_slice(topic.as_bytes());
-        bytes.put_slice(properties);
-        bytes.put_slice(content.payload);
+        let mut header = [0; HEADER_LEN];
+        let mut fields = &mut header[..];
+        fields.put_u64(content.expires_at.unwrap_or(NEVER));
+        fields.put_u16(topic.len() as u16);
+        fields.put_u32(properties.len() as u32);
+        fields.put_u8(qos as u8);
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(properties);
+        bytes.extend_from_slice(content.payload);
         let message = Message {
             bytes: Rc::from(&bytes[..]),
         };
@@ -97,6 +94,10 @@ impl Message {
 
     pub fn expires_at(&self) -> Option<Millis> {
         Some((&self.bytes[..8]).get_u64()).filter(|at| *at != NEVER)
+    }
+
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at().is_some_and(|at| at <= now)
     }
 
     pub fn content(&self) -> Content<'_> {

@@ -38,6 +38,7 @@ mod subscribe;
 mod subscribers;
 pub mod subscriptions;
 mod sys;
+mod template;
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};

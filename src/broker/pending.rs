@@ -209,10 +209,14 @@ impl Pending {
         if at < self.sent {
             self.sent -= 1;
         }
+        let removed = match at {
+            0 => self.inflight.pop_front(),
+            _ => self.inflight.remove(at),
+        };
         if let Some(Inflight {
             state: InflightState::Published(delivery),
             ..
-        }) = self.inflight.remove(at)
+        }) = removed
         {
             self.inflight_bytes -= delivery.message.len();
         }

@@ -92,7 +92,7 @@ impl Broker {
             return false;
         };
         // [MQTT-3.3.2-5]
-        if delivery.message.content().is_expired(now) {
+        if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
             return true;
         }
@@ -156,7 +156,7 @@ impl Broker {
             }
             // [MQTT-3.8.3-3]
             let own = replay.except == Some(entry.publisher);
-            if own || message.content().is_expired(now) {
+            if own || message.is_expired(now) {
                 return ControlFlow::Continue(());
             }
             let qos = if upgrade {

@@ -87,6 +87,12 @@ impl Retained {
 
     /// Whether a message of `len` bytes to `topic` fits.
     pub fn admit(&self, topic: &str, len: usize, limits: &Limits) -> Result<(), Refusal> {
+        // Nearly always there is room without looking whose place it takes.
+        if self.len() < limits.retained_messages_max
+            && self.bytes.saturating_add(len) <= limits.retained_bytes_max
+        {
+            return Ok(());
+        }
         let (count, bytes) = match self.get(topic) {
             Some(old) => (self.len() - 1, self.bytes - old.len()),
             None => (self.len(), self.bytes),
@@ -123,7 +129,7 @@ impl Retained {
     /// Removes what has expired; returns when the next one does.
     pub fn sweep(&mut self, now: Millis) -> Option<Millis> {
         self.by_topic.retain(|entry| {
-            let expired = entry.message.content().is_expired(now);
+            let expired = entry.message.is_expired(now);
             if expired {
                 self.bytes -= entry.message.len();
             }
@@ -163,7 +169,7 @@ impl Retained {
                 break;
             }
             *topics -= 1;
-            let wanted = entry.stamp <= cursor.stamp_max && filter.matches(entry.message.topic());
+            let wanted = entry.stamp <= cursor.stamp_max && filter.matches_bytes(entry.topic());
             if wanted && visit(entry).is_break() {
                 progress = Progress::Blocked;
                 break;

@@ -87,7 +87,8 @@ impl Level {
     pub fn read(hash: &Seeded, topic: TopicName, levels: &mut Vec<Level>) -> u64 {
         levels.clear();
         let mut sum = 0u64;
-        for (index, level) in topic.as_str().split('/').enumerate() {
+        let topic = topic.as_str().as_bytes();
+        for (index, level) in topic.split(|byte| *byte == b'/').enumerate() {
             let own = hash.level(level, index);
             sum = sum.wrapping_add(own);
             levels.push(Level {

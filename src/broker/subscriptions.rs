@@ -334,11 +334,11 @@ impl Subscriptions {
     }
 
     fn hash_of(&self, filter: TopicFilter) -> u64 {
-        let levels = filter.as_str().split('/').enumerate();
-        levels.fold(0, |sum: u64, (index, level)| {
+        let levels = filter.as_str().as_bytes().split(|byte| *byte == b'/');
+        levels.enumerate().fold(0, |sum: u64, (index, level)| {
             sum.wrapping_add(match level {
-                "+" => self.hash.plus(index),
-                "#" => self.hash.multi(index),
+                b"+" => self.hash.plus(index),
+                b"#" => self.hash.multi(index),
                 literal => self.hash.level(literal, index),
             })
         })

@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| Refusal::malformed("a string is not well-formed UTF-8"))?;
         // [MQTT-1.5.4-2] no U+0000. [MQTT-1.5.4-3] a byte order mark stays where it is.
-        if bytes.contains(&0) {
+        if bytes.iter().fold(false, |found, byte| found | (*byte == 0)) {
             return Err(Refusal::malformed("a string contains U+0000"));
         }
         Ok(text)

@@ -246,6 +246,9 @@ impl<'a> Properties<'a> {
     }
 
     fn find(&self, id: PropertyId) -> Option<Value<'a>> {
+        if self.bytes.is_empty() {
+            return None;
+        }
         self.iter()
             .find(|property| property.id == id)
             .map(|property| property.value)

@@ -80,6 +80,11 @@ impl<'a> Publish<'a> {
         }
     }
 
+    /// Where the Packet Identifier stands in what [`Publish::encode`] appends, if there is one.
+    pub fn packet_id_at(&self, version: Version) -> usize {
+        1 + variable_byte_integer_len(self.body_len(version)) + 2 + self.topic.len()
+    }
+
     /// How many bytes [`Publish::encode`] appends.
     pub fn encoded_len(&self, version: Version) -> usize {
         let body = self.body_len(version);

@@ -15,16 +15,15 @@ pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
     pub fn parse(text: &'a str) -> Result<TopicName<'a>, Refusal> {
-        let mut levels = 1;
+        // Without a branch for each byte, which takes far longer than looking at all of them.
+        let (mut levels, mut wildcards) = (1, false);
         for byte in text.bytes() {
-            match byte {
-                b'/' => levels += 1,
-                // [MQTT-3.3.2-2] [MQTT-4.7.0-1] wildcards belong into filters.
-                b'+' | b'#' => {
-                    return Err(Refusal::malformed("a topic name must not contain + or #"));
-                }
-                _ => {}
-            }
+            levels += usize::from(byte == b'/');
+            wildcards |= byte == b'+' || byte == b'#';
+        }
+        // [MQTT-3.3.2-2] [MQTT-4.7.0-1] wildcards belong into filters.
+        if wildcards {
+            return Err(Refusal::malformed("a topic name must not contain + or #"));
         }
         // [MQTT-4.7.3-1]
         if text.is_empty() {
@@ -111,16 +110,21 @@ impl<'a> TopicFilter<'a> {
 
     /// Whether `topic` matches, section 4.7.
     pub fn matches(self, topic: TopicName) -> bool {
+        self.matches_bytes(topic.0.as_bytes())
+    }
+
+    /// The same for the bytes of a Topic Name.
+    pub fn matches_bytes(self, topic: &[u8]) -> bool {
         // [MQTT-4.7.2-1] a leading wildcard leaves $SYS and its like alone.
-        if topic.0.starts_with('$') && self.0.starts_with(['+', '#']) {
+        if topic.starts_with(b"$") && self.0.starts_with(['+', '#']) {
             return false;
         }
-        let mut levels = topic.0.split('/');
-        for wanted in self.0.split('/') {
+        let mut levels = topic.split(|byte| *byte == b'/');
+        for wanted in self.0.as_bytes().split(|byte| *byte == b'/') {
             match (wanted, levels.next()) {
                 // # includes the level above it: "a/#" matches "a".
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
+                (b"#", _) => return true,
+                (b"+", Some(_)) => {}
                 (literal, Some(level)) if literal == level => {}
                 _ => return false,
             }
