@@ -1,87 +1,97 @@
-//! Load from end to end: a broker in a process of its own, and clients on loopback.
+//! Load from end to end: brokers in processes of their own, and clients on loopback.
 //!
 //! ```text
-//! cargo bench --bench load [-- --quick] [--only TEXT] [--against "COMMAND LINE"]
-//! cargo bench --bench load -- --against "mosquitto -c benches/mosquitto.conf"
+//! scripts/bench.sh [--quick] [--only TEXT]
+//! cargo bench --bench load [-- --quick] [--only TEXT] [--against "COMMAND LINE"] [--write FOLDER]
 //! ```
 //!
-//! Each scenario has a fresh broker, MQTT 3.1.1, messages of 100 bytes with sequence numbers, and
-//! as many of them under way at once as the window says: until all subscribers have them, and the
-//! publisher its acknowledgement. It prints delivered messages per second; processor time of the
-//! broker per delivered message, which holds on a machine that is busy otherwise too; how busy the
-//! broker was, as with less than 100 % the clients were what limited it; its memory; and what was
-//! lost, duplicated or out of order, which should be nothing: if it is not, the bench fails.
+//! The scenarios are a table, `load/scenarios.rs`. Each is run by midge, Mosquitto and, where it
+//! suits, a null relay, in turn and each freshly started, on a core of its own. What counts is the
+//! broker's processor time and memory: they hold on a machine that is busy otherwise too. Every
+//! message is checked; if midge loses one, sends it twice or out of order, the bench fails.
 //!
-//! `--against` runs another broker alternately with midge and prints ratios. In its command line,
-//! and in files that it names, `{port}` stands for the port. `MIDGE` names another midge to run;
-//! `--only` picks the scenarios whose name contains the text.
+//! | `load/` | |
+//! |---|---|
+//! | `scenarios` | what is measured, and what is to be reached |
+//! | `flow`, `stored`, `crowd`, `latency` | the kinds of scenarios |
+//! | `topics`, `wire`, `link`, `tally` | who gets what; packets; a connection; what arrived |
+//! | `process`, `relay` | a broker from outside; the null relay |
+//! | `report`, `chart` | medians, tables, JSON, SVG |
+//!
+//! `--against` names another broker than Mosquitto, or `none`. In its command line, and in a
+//! `.conf` file that it names, `{port}` stands for the port. `MIDGE` names another midge to run,
+//! `MIDGE_STATIC` one that is linked statically, whose memory is taken at start. `--only` picks the
+//! scenarios with a row whose name contains the text; `--write` leaves `performance.md`, JSON and
+//! charts in a folder.
 
-#[path = "load/client.rs"]
-mod client;
+#[path = "load/chart.rs"]
+mod chart;
+#[path = "load/crowd.rs"]
+mod crowd;
+#[path = "load/flow.rs"]
+mod flow;
+#[path = "load/latency.rs"]
+mod latency;
+#[path = "load/link.rs"]
+mod link;
 #[path = "load/process.rs"]
 mod process;
+#[path = "load/relay.rs"]
+mod relay;
+#[path = "load/report.rs"]
+mod report;
+#[path = "load/scenarios.rs"]
+mod scenarios;
+#[path = "load/stored.rs"]
+mod stored;
+#[path = "load/tally.rs"]
+mod tally;
+#[path = "load/topics.rs"]
+mod topics;
+#[path = "load/wire.rs"]
+mod wire;
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use client::{Load, Outcome, Shape};
-use process::{Broker, Command};
+use flow::Pace;
+use process::{Command, Protocol};
+use report::{About, Figure, Spread};
+use scenarios::{Contender, Plan, SCENARIOS, Scenario};
+use tally::Faults;
 
-const MIDGE_FLAGS: &str = "--port {port} --max-inflight-messages 0 --max-queued-messages 0 \
-                           --max-queued-bytes 0 --log-dest none";
+/// Queues without limits, for all that a scenario puts there.
+const MIDGE_FLAGS: &str = "--port {port} --log-dest none --max-inflight-messages 0 \
+                           --max-queued-messages 0 --max-queued-bytes 0";
+/// The limits that are in force by default, but for a window that takes in the generator's.
+const MIDGE_LIMITED: &str = "--port {port} --log-dest none --max-inflight-messages 2000";
+const MOSQUITTO: &str = "mosquitto -c benches/mosquitto.conf";
+const MOSQUITTO_LIMITED: &str = "mosquitto -c benches/mosquitto-limited.conf";
+/// How this program asks itself for a null relay.
+const RELAY_FLAG: &str = "--relay";
 
-/// What is published and to whom.
-struct Scenario {
-    name: &'static str,
-    load: Load,
-}
-
-const fn scenario(
-    name: &'static str,
-    publishers: usize,
-    subscribers: usize,
-    shape: Shape,
-    qos: u8,
-    window: u64,
-) -> Scenario {
-    let load = Load {
-        publishers,
-        subscribers,
-        shape,
-        qos,
-        window,
-    };
-    Scenario { name, load }
-}
-
-/// The window is that of one publisher.
-const SCENARIOS: &[Scenario] = &[
-    scenario("1 to 1, QoS 0", 1, 1, Shape::AllToAll, 0, 1_000),
-    scenario("1 to 1, QoS 1", 1, 1, Shape::AllToAll, 1, 200),
-    scenario("1 to 1, QoS 2", 1, 1, Shape::AllToAll, 2, 200),
-    scenario("1 to 50, QoS 0", 1, 50, Shape::AllToAll, 0, 100),
-    scenario("50 to 1, QoS 1", 50, 1, Shape::AllToAll, 1, 20),
-    scenario("50 pairs, QoS 0", 50, 50, Shape::Pairs, 0, 20),
-    scenario("one by one, QoS 0", 1, 1, Shape::AllToAll, 0, 1),
-];
-
-struct Plan {
-    against: Option<Command>,
+struct Options {
+    plan: Plan,
+    against: Option<Contender>,
     only: String,
-    rounds: usize,
-    warm_up: Duration,
-    measured: Duration,
+    write: Option<String>,
+    is_quick: bool,
 }
 
 fn main() -> ExitCode {
-    let done = plan().and_then(|plan| run(&plan));
-    match done {
+    let flags: Vec<String> = env::args().skip(1).collect();
+    if let [flag, port] = &flags[..]
+        && flag == RELAY_FLAG
+    {
+        let error = relay::serve(port.parse().expect("it is this program that asks"));
+        eprintln!("relay: {error:?}");
+        return ExitCode::FAILURE;
+    }
+    match options(flags).and_then(|options| run(&options)) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            eprintln!("load: messages were lost, duplicated or out of order");
-            ExitCode::FAILURE
-        }
+        Ok(false) => ExitCode::FAILURE,
         Err(sentence) => {
             eprintln!("load: {sentence}");
             ExitCode::from(2)
@@ -89,138 +99,199 @@ fn main() -> ExitCode {
     }
 }
 
-fn plan() -> Result<Plan, String> {
-    let mut plan = Plan {
-        against: None,
+fn options(flags: Vec<String>) -> Result<Options, String> {
+    let mut options = Options {
+        plan: THOROUGH,
+        against: Some(mosquitto()?),
         only: String::new(),
-        rounds: 3,
-        warm_up: Duration::from_millis(300),
-        measured: Duration::from_millis(1_500),
+        write: None,
+        is_quick: false,
     };
-    let mut flags = env::args().skip(1);
+    let mut flags = flags.into_iter();
     while let Some(flag) = flags.next() {
         let mut value = || flags.next().ok_or(format!("{flag} wants a value"));
         match flag.as_str() {
             // Cargo adds it.
             "--bench" => {}
-            "--quick" => {
-                plan.rounds = 1;
-                plan.warm_up = Duration::from_millis(100);
-                plan.measured = Duration::from_millis(400);
+            "--quick" => (options.plan, options.is_quick) = (QUICK, true),
+            "--only" => options.only = value()?,
+            "--write" => options.write = Some(value()?),
+            "--against" => {
+                options.against = match value()?.as_str() {
+                    "none" => None,
+                    line => Some(contender(name_of(line), Command::parse(line)?)),
+                }
             }
-            "--only" => plan.only = value()?,
-            "--against" => plan.against = Some(Command::parse(&value()?)?),
             _ => return Err(format!("{flag} is not a flag of this bench")),
         }
     }
-    Ok(plan)
+    Ok(options)
 }
 
-/// Whether nothing was lost, duplicated or out of order in midge.
-fn run(plan: &Plan) -> Result<bool, String> {
-    let path = env::var("MIDGE").unwrap_or(env!("CARGO_BIN_EXE_midge").to_string());
-    let midge = Command::new(&path, MIDGE_FLAGS);
-    let mut good = true;
-    print_header();
+const THOROUGH: Plan = Plan {
+    rounds: 5,
+    pace: Pace {
+        warm_up: Duration::from_millis(500),
+        measured: Duration::from_secs(2),
+    },
+    retained: 100_000,
+    queued: 200_000,
+    cycles: 10_000,
+    idle: 15_000,
+    idle_for: Duration::from_secs(5),
+};
+
+const QUICK: Plan = Plan {
+    rounds: 1,
+    pace: Pace {
+        warm_up: Duration::from_millis(200),
+        measured: Duration::from_millis(500),
+    },
+    retained: 20_000,
+    queued: 40_000,
+    cycles: 2_000,
+    idle: 3_000,
+    idle_for: Duration::from_secs(2),
+};
+
+// ---- who takes part -------------------------------------------------------------------------
+
+fn midge() -> Contender {
+    let ordinary = env::var("MIDGE").unwrap_or(env!("CARGO_BIN_EXE_midge").to_string());
+    let at_start = static_midge().unwrap_or(PathBuf::from(&ordinary));
+    let ordinary = PathBuf::from(ordinary);
+    Contender {
+        name: "midge".to_string(),
+        command: Command::new(&ordinary, MIDGE_FLAGS),
+        limited: Command::new(&ordinary, MIDGE_LIMITED),
+        at_start: Command::new(&at_start, MIDGE_FLAGS),
+    }
+}
+
+fn static_midge() -> Option<PathBuf> {
+    env::var("MIDGE_STATIC")
+        .ok()
+        .map(PathBuf::from)
+        .filter(|path| path.exists())
+}
+
+fn mosquitto() -> Result<Contender, String> {
+    Ok(Contender {
+        limited: Command::parse(MOSQUITTO_LIMITED)?,
+        ..contender(name_of(MOSQUITTO), Command::parse(MOSQUITTO)?)
+    })
+}
+
+fn null_relay() -> Result<Contender, String> {
+    let own = env::current_exe().map_err(|error| format!("cannot find itself: {error}"))?;
+    let command = Command::new(&own, &format!("{RELAY_FLAG} {{port}}"));
+    Ok(contender(
+        "null relay".to_string(),
+        command.speaking(Protocol::Raw),
+    ))
+}
+
+fn contender(name: String, command: Command) -> Contender {
+    Contender {
+        name,
+        limited: command.clone(),
+        at_start: command.clone(),
+        command,
+    }
+}
+
+/// The program and, of Mosquitto, its version.
+fn name_of(line: &str) -> String {
+    let program = line.split_whitespace().next().unwrap_or_default();
+    let name = Path::new(program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    match name.as_ref() {
+        "mosquitto" => report::said(program, &["-h"]).replace(" version", ""),
+        name => name.to_string(),
+    }
+}
+
+// ---- running --------------------------------------------------------------------------------
+
+/// Whether midge did all that it was to do, without a fault.
+fn run(options: &Options) -> Result<bool, String> {
+    let (midge, relay) = (midge(), null_relay()?);
+    let other = options.against.as_ref();
+    let about = About {
+        plan: &options.plan,
+        is_static: static_midge().is_some(),
+        is_pinned: process::leave_the_brokers_core(),
+        other: other.map_or("no other".to_string(), |other| other.name.clone()),
+        command: format!(
+            "scripts/bench.sh{}",
+            if options.is_quick { " --quick" } else { "" }
+        ),
+    };
+    report::print_header(&about.other);
+    let mut figures = Vec::new();
+    let mut is_good = true;
     for scenario in SCENARIOS {
-        if !scenario.name.contains(&plan.only) {
+        if !scenario
+            .rows
+            .iter()
+            .any(|row| row.name.contains(&options.only))
+        {
             continue;
         }
-        let mut ours = Vec::new();
-        let mut theirs = Vec::new();
-        for _ in 0..plan.rounds {
-            ours.push(measure(&midge, scenario, plan)?);
-            if let Some(command) = &plan.against {
-                theirs.push(measure(command, scenario, plan)?);
+        let relay = scenario.suits_the_relay().then_some(&relay);
+        let found = take_turns(scenario, [Some(&midge), other, relay], &options.plan);
+        is_good &= found.iter().all(|(_, is_good)| *is_good) && found.len() == scenario.rows.len();
+        figures.extend(found.into_iter().map(|(figure, _)| figure));
+    }
+    if let Some(folder) = &options.write {
+        let written = report::write(folder, &figures, &about);
+        written.map_err(|error| format!("cannot write to {folder}: {error}"))?;
+    }
+    let short = figures
+        .iter()
+        .filter(|figure| figure.is_reached() == Some(false))
+        .count();
+    println!(
+        "\n{} figures, {short} of them short of what they must reach",
+        figures.len()
+    );
+    Ok(is_good)
+}
+
+/// Runs a scenario in rounds. Each figure comes with whether midge was without fault.
+fn take_turns(
+    scenario: &'static Scenario,
+    contenders: [Option<&Contender>; 3],
+    plan: &Plan,
+) -> Vec<(Figure, bool)> {
+    let mut samples = [const { Vec::new() }; 3];
+    for _ in 0..plan.rounds {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            let Some(contender) = contender else { continue };
+            match scenario.measure(contender, plan) {
+                Ok(sample) => samples.push(sample),
+                Err(sentence) => eprintln!("load: {sentence}"),
             }
         }
-        let ours = print_row(scenario.name, &midge.name, &ours);
-        good &= ours.is_good();
-        if let Some(command) = &plan.against {
-            let theirs = print_row("", &command.name, &theirs);
-            let (rate, micros) = (ours.rate / theirs.rate, ours.micros / theirs.micros);
-            println!("{:<20} {:<12} {rate:>11.2}x {micros:>7.2}x", "", "ratio");
-        }
     }
-    Ok(good)
-}
-
-fn measure(command: &Command, scenario: &Scenario, plan: &Plan) -> Result<Row, String> {
-    let broker = Broker::start(command)?;
-    let outcome = client::run(&scenario.load, &broker, plan.warm_up, plan.measured)
-        .map_err(|error| format!("{}, {}: {error}", command.name, scenario.name))?;
-    Ok(Row::new(&outcome))
-}
-
-/// Numbers of one run, or the medians of several.
-struct Row {
-    rate: f64,
-    micros: f64,
-    busy: f64,
-    resident_mib: f64,
-    lost: f64,
-    duplicates: f64,
-    disorder: f64,
-}
-
-impl Row {
-    fn new(outcome: &Outcome) -> Row {
-        let delivered = outcome.delivered as f64;
-        Row {
-            rate: delivered / outcome.wall.as_secs_f64(),
-            micros: outcome.cpu.as_secs_f64() * 1e6 / delivered,
-            busy: 100.0 * outcome.cpu.as_secs_f64() / outcome.wall.as_secs_f64(),
-            resident_mib: outcome.resident_bytes as f64 / f64::from(1 << 20),
-            lost: outcome.lost as f64,
-            duplicates: outcome.duplicates as f64,
-            disorder: outcome.disorder as f64,
-        }
-    }
-
-    /// Medians, and what went wrong in all of them together.
-    fn summary(rows: &[Row]) -> Row {
-        let median = |field: fn(&Row) -> f64| {
-            let mut values: Vec<f64> = rows.iter().map(field).collect();
-            values.sort_unstable_by(f64::total_cmp);
-            values[values.len() / 2]
+    let [ours, theirs, relays] = &samples;
+    let is_good =
+        ours.len() == plan.rounds && ours.iter().all(|sample| sample.faults == Faults::default());
+    let mut found = Vec::new();
+    for (index, row) in scenario.rows.iter().enumerate() {
+        let Some(midge) = Spread::of(ours, index) else {
+            continue;
         };
-        let sum = |field: fn(&Row) -> f64| rows.iter().map(field).sum();
-        Row {
-            rate: median(|row| row.rate),
-            micros: median(|row| row.micros),
-            busy: median(|row| row.busy),
-            resident_mib: median(|row| row.resident_mib),
-            lost: sum(|row| row.lost),
-            duplicates: sum(|row| row.duplicates),
-            disorder: sum(|row| row.disorder),
-        }
+        let figure = Figure {
+            row,
+            midge,
+            other: Spread::of(theirs, index),
+            relay: Spread::of(relays, index),
+        };
+        report::print(&figure);
+        found.push((figure, is_good));
     }
-
-    fn is_good(&self) -> bool {
-        self.lost + self.duplicates + self.disorder == 0.0
-    }
-}
-
-fn print_header() {
-    println!(
-        "{:<20} {:<12} {:>12} {:>8} {:>6} {:>8} {:>6} {:>6} {:>8}",
-        "scenario",
-        "broker",
-        "messages/s",
-        "CPU us",
-        "busy",
-        "RSS MiB",
-        "lost",
-        "twice",
-        "disorder"
-    );
-}
-
-fn print_row(scenario: &str, broker: &str, rows: &[Row]) -> Row {
-    let row = Row::summary(rows);
-    println!(
-        "{scenario:<20} {broker:<12} {:>12.0} {:>8.2} {:>5.0}% {:>8.1} {:>6} {:>6} {:>8}",
-        row.rate, row.micros, row.busy, row.resident_mib, row.lost, row.duplicates, row.disorder
-    );
-    row
+    found
 }

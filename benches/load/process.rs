@@ -1,4 +1,5 @@
-//! A broker as a child process: started on a free port, measured from outside, ended when dropped.
+//! A broker as a child process: started on a free port and a core of its own, measured from outside,
+//! ended when dropped.
 
 use std::fs;
 use std::io;
@@ -10,32 +11,48 @@ use std::time::{Duration, Instant};
 
 const PORT: &str = "{port}";
 const START_WITHIN: Duration = Duration::from_secs(10);
+/// Until memory that was let go has gone.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// How to start a broker.
+#[derive(Clone)]
 pub struct Command {
-    /// For the table.
-    pub name: String,
     words: Vec<String>,
+    pub protocol: Protocol,
+}
+
+/// What it speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Mqtt,
+    /// That of the null relay.
+    Raw,
 }
 
 impl Command {
-    pub fn new(program: &str, flags: &str) -> Command {
-        let flags = flags.split_whitespace().map(str::to_string);
-        let name = Path::new(program).file_name().unwrap_or_default();
-        Command {
-            name: name.to_string_lossy().into_owned(),
-            words: [program.to_string()].into_iter().chain(flags).collect(),
+    /// A command line of words with spaces between them; nothing is quoted.
+    pub fn parse(line: &str) -> Result<Command, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        match words.is_empty() {
+            true => Err("a command line is empty".to_string()),
+            false => Ok(Command {
+                words,
+                protocol: Protocol::Mqtt,
+            }),
         }
     }
 
-    /// A command line of words with spaces between them; nothing is quoted.
-    pub fn parse(line: &str) -> Result<Command, String> {
-        let line = line.trim();
-        match line.split_once(char::is_whitespace) {
-            Some((program, flags)) => Ok(Command::new(program, flags)),
-            None if line.is_empty() => Err("a command line is empty".to_string()),
-            None => Ok(Command::new(line, "")),
+    pub fn new(program: &Path, flags: &str) -> Command {
+        let flags = flags.split_whitespace().map(str::to_string);
+        let program = program.to_string_lossy().into_owned();
+        Command {
+            words: [program].into_iter().chain(flags).collect(),
+            protocol: Protocol::Mqtt,
         }
+    }
+
+    pub fn speaking(self, protocol: Protocol) -> Command {
+        Command { protocol, ..self }
     }
 }
 
@@ -43,6 +60,7 @@ impl Command {
 pub struct Broker {
     child: Child,
     pub address: SocketAddr,
+    pub protocol: Protocol,
     /// Its copies of files that have the port in them.
     files: Vec<PathBuf>,
 }
@@ -53,10 +71,11 @@ impl Broker {
         let address = free_address().map_err(|error| format!("no free port: {error}"))?;
         let mut files = Vec::new();
         let port = address.port().to_string();
-        let words: Vec<String> = command
-            .words
-            .iter()
-            .map(|word| with_port(word, &port, &mut files))
+        let words = command.words.iter();
+        let words: Vec<String> = broker_core()
+            .into_iter()
+            .flat_map(|core| ["taskset".to_string(), "-c".to_string(), core.to_string()])
+            .chain(words.map(|word| with_port(word, &port, &mut files)))
             .collect();
         let spawned = process::Command::new(&words[0])
             .args(&words[1..])
@@ -68,6 +87,7 @@ impl Broker {
         let mut broker = Broker {
             child,
             address,
+            protocol: command.protocol,
             files,
         };
         broker.wait_until_ready(&words.join(" "))?;
@@ -89,22 +109,39 @@ impl Broker {
     }
 
     /// Processor time of all its threads so far.
-    pub fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
-        let nanoseconds = tasks.into_iter().flatten().flatten().map(|task| {
-            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            let first = text.split_whitespace().next();
-            first.and_then(|word| word.parse().ok()).unwrap_or(0)
-        });
-        Duration::from_nanos(nanoseconds.sum())
+    fn cpu(&self) -> Duration {
+        cpu(&self.child.id().to_string())
     }
 
-    pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.unwrap_or(0) * 1024
+    /// How often its threads have left the processor so far, that is, been woken.
+    pub fn switches(&self) -> u64 {
+        let count = |status: String| {
+            let counts = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
+            counts
+                .iter()
+                .filter_map(|name| number(&status, name))
+                .sum::<u64>()
+        };
+        tasks(&self.child.id().to_string(), "status")
+            .map(count)
+            .sum()
+    }
+
+    /// Memory, once it has settled.
+    pub fn settled(&self) -> Memory {
+        sleep(SETTLE);
+        self.memory()
+    }
+
+    pub fn memory(&self) -> Memory {
+        let of = |file: &str, name: &str| {
+            let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
+            number(&text.unwrap_or_default(), name).unwrap_or(0) as f64 * 1024.0
+        };
+        Memory {
+            resident: of("status", "VmRSS:"),
+            proportional: of("smaps_rollup", "Pss:"),
+        }
     }
 }
 
@@ -118,13 +155,114 @@ impl Drop for Broker {
     }
 }
 
+/// Bytes: all that is mapped and present, and the same with a shared page divided among its users.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    pub resident: f64,
+    pub proportional: f64,
+}
+
+/// What the broker and this program have taken since.
+pub struct Meter {
+    start: Instant,
+    broker: Duration,
+    own: Duration,
+}
+
+impl Meter {
+    pub fn start(broker: &Broker) -> Meter {
+        Meter {
+            start: Instant::now(),
+            broker: broker.cpu(),
+            own: cpu("self"),
+        }
+    }
+
+    pub fn read(&self, broker: &Broker) -> Cost {
+        Cost {
+            wall: self.start.elapsed().as_secs_f64(),
+            broker: (broker.cpu() - self.broker).as_secs_f64(),
+            own: (cpu("self") - self.own).as_secs_f64(),
+        }
+    }
+}
+
+/// Seconds: on the wall, and of processor time.
+#[derive(Clone, Copy, Default)]
+pub struct Cost {
+    pub wall: f64,
+    pub broker: f64,
+    pub own: f64,
+}
+
+impl Cost {
+    /// Microseconds of the broker for each of `count`.
+    pub fn micros_each(&self, count: u64) -> f64 {
+        self.broker * 1e6 / count as f64
+    }
+}
+
+/// Leaves the broker a core of its own. Without a second core, or `taskset`, all share what there is.
+pub fn leave_the_brokers_core() -> bool {
+    let Some(_) = broker_core() else { return false };
+    let line = ["-p", "-c", "0", &process::id().to_string()].map(str::to_string);
+    let done = process::Command::new("taskset")
+        .args(line)
+        .stdout(Stdio::null())
+        .status();
+    done.is_ok_and(|status| status.success())
+}
+
+/// The last one: interrupts tend to come to the first, where the generator is.
+fn broker_core() -> Option<usize> {
+    let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = cores
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let is_there = Path::new("/usr/bin/taskset").exists();
+    (cores > 1 && is_there).then(|| cores - 1)
+}
+
+fn cpu(process: &str) -> Duration {
+    let nanoseconds = tasks(process, "schedstat").map(|text| {
+        let first = text.split_whitespace().next();
+        first.and_then(|word| word.parse().ok()).unwrap_or(0)
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+/// This file of every thread.
+fn tasks(process: &str, file: &str) -> impl Iterator<Item = String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let read = move |task: fs::DirEntry| fs::read_to_string(task.path().join(file)).ok();
+    let texts: Vec<String> = tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(read)
+        .collect();
+    texts.into_iter()
+}
+
+/// The number behind `name` at the beginning of a line.
+fn number(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// The word with the port in it, or the name of a copy of the file that it names.
 fn with_port(word: &str, port: &str, files: &mut Vec<PathBuf>) -> String {
-    let text = fs::read_to_string(word).unwrap_or_default();
+    let is_text = word.ends_with(".conf");
+    let text = if is_text {
+        fs::read_to_string(word).unwrap_or_default()
+    } else {
+        String::new()
+    };
     if !text.contains(PORT) {
         return word.replace(PORT, port);
     }
