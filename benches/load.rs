@@ -21,8 +21,9 @@
 //! `--against` names another broker than Mosquitto, or `none`. In its command line, and in a
 //! `.conf` file that it names, `{port}` stands for the port. `MIDGE` names another midge to run,
 //! `MIDGE_STATIC` one that is linked statically, whose memory is taken at start. `--only` picks the
-//! scenarios with a row whose name contains the text; `--write` leaves `performance.md`, JSON and
-//! charts in a folder.
+//! scenarios with a row whose name contains the text, or whose group has that name (messages,
+//! state, memory, latency, growth); `--rounds` says how many there are after `--quick` has its say;
+//! `--write` leaves `performance.md`, JSON and charts in a folder.
 
 #[path = "load/chart.rs"]
 mod chart;
@@ -114,6 +115,10 @@ fn options(flags: Vec<String>) -> Result<Options, String> {
             // Cargo adds it.
             "--bench" => {}
             "--quick" => (options.plan, options.is_quick) = (QUICK, true),
+            "--rounds" => {
+                let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
+                options.plan.rounds = rounds.ok_or("--rounds wants a number")?;
+            }
             "--only" => options.only = value()?,
             "--write" => options.write = Some(value()?),
             "--against" => {
@@ -233,11 +238,7 @@ fn run(options: &Options) -> Result<bool, String> {
     let mut figures = Vec::new();
     let mut is_good = true;
     for scenario in SCENARIOS {
-        if !scenario
-            .rows
-            .iter()
-            .any(|row| row.name.contains(&options.only))
-        {
+        if !scenario.rows.iter().any(|row| row.is_named(&options.only)) {
             continue;
         }
         let relay = scenario.suits_the_relay().then_some(&relay);

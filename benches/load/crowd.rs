@@ -139,7 +139,7 @@ impl Visit {
             until,
         } = self;
         link.read(buffer, |first, body, out| {
-            let topic = format!("visit/{number}");
+            let topic = format!("visit/{number}/command");
             *step = match (*step, *until) {
                 (Step::AwaitConnack, _) if first == wire::connack(false)[0] && body == [0, 0] => {
                     out.extend(wire::subscribe(&[topic], 0));

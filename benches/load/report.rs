@@ -71,8 +71,8 @@ impl Figure {
     /// How many times midge's figure goes into the other's.
     fn ratio(&self) -> Option<f64> {
         let other = self.other.as_ref()?;
-        matches!(self.row.goal, Goal::Ratio(..) | Goal::None)
-            .then_some(other.median / self.midge.median)
+        let is_cost = matches!(self.row.goal, Goal::Ratio(..)) || self.row.unit == "µs";
+        is_cost.then_some(other.median / self.midge.median)
     }
 
     /// `None` where there is no goal, or nobody to compare with.
@@ -110,7 +110,7 @@ impl Figure {
 
 pub fn print_header(other: &str) {
     println!(
-        "{:<54} {:>5} {:>9} {:>19} {:>9} {:>9} {:>7}  {:<18} {:<14} {:>9}",
+        "{:<54} {:>5} {:>9} {:>15} {:>16} {:>9} {:>7}  {:<18} {:<14} {:>9}",
         "", "", "midge", "from to", other, "relay", "ratio", "must reach", "reached", "busy/own"
     );
 }
@@ -120,7 +120,7 @@ pub fn print(figure: &Figure) {
     let midge = &figure.midge;
     let spread = format!("{} {}", short(midge.least()), short(midge.most()));
     println!(
-        "{:<54} {:>5} {:>9} {spread:>19} {:>9} {:>9} {:>7}  {:<18} {:<14} {:>4.0}/{:.0} %",
+        "{:<54} {:>5} {:>9} {spread:>15} {:>16} {:>9} {:>7}  {:<18} {:<14} {:>4.0}/{:.0} %",
         figure.row.name,
         figure.row.unit,
         short(midge.median),
@@ -176,10 +176,10 @@ fn thousands(value: f64) -> String {
 
 // ---- files ----------------------------------------------------------------------------------
 
-const GROUPS: &[(Group, &str, &str, &str)] = &[
+/// With title and explanation.
+const GROUPS: &[(Group, &str, &str)] = &[
     (
         Group::Messages,
-        "messages",
         "Processor time per delivered message",
         "Microseconds of the broker, all threads, for each message that a subscriber got; 100 bytes \
          if not said otherwise. 1,000 messages are under way, 200 where one publisher sends QoS 1 \
@@ -187,29 +187,27 @@ const GROUPS: &[(Group, &str, &str, &str)] = &[
     ),
     (
         Group::State,
-        "state",
         "Processor time for what is kept, and for coming and going",
         "Microseconds of the broker for each message, or each cycle.",
     ),
     (
         Group::Memory,
-        "memory",
         "Memory",
         "Proportional set size, per piece; payloads of 100 bytes.",
     ),
     (
         Group::Latency,
-        "latency",
         "Latency",
         "Microseconds from the publisher's write until the subscriber has read, at 2,000 messages \
          per second of 10 pairs.",
     ),
     (
         Group::Growth,
-        "growth",
         "Crowds, bursts and slow readers",
         "What must not grow. A subscriber that stops reading has the same topic as 20 that read on; \
-         their rate is compared with a run without it.",
+         their rate is compared with a run without it. midge may hold `--max-outbound-bytes` \
+         (8 MiB) for it and, with QoS 1, `--max-queued-messages` (100,000); the limits here leave \
+         room for what the allocator adds.",
     ),
 ];
 
@@ -230,9 +228,10 @@ pub fn write(folder: &str, figures: &[Figure], about: &About) -> std::io::Result
         format!("{folder}/performance/results.json"),
         json(figures, about),
     )?;
-    for (group, file, title, _) in GROUPS {
+    for (group, title, _) in GROUPS {
         let own: Vec<&Figure> = figures.iter().filter(|f| f.row.group == *group).collect();
         let chart = chart::svg(title, &own, &about.other);
+        let file = group.name();
         fs::write(format!("{folder}/performance/{file}.svg"), chart)?;
     }
     Ok(())
@@ -241,7 +240,8 @@ pub fn write(folder: &str, figures: &[Figure], about: &About) -> std::io::Result
 fn markdown(figures: &[Figure], about: &About) -> String {
     let mut text = String::from("# Performance\n\n");
     text += &introduction(about);
-    for (group, file, title, what) in GROUPS {
+    for (group, title, what) in GROUPS {
+        let file = group.name();
         let _ = write!(
             text,
             "\n## {title}\n\n{what}\n\n![{title}](performance/{file}.svg)\n\n"

@@ -1,6 +1,7 @@
 //! What a broker keeps: retained messages, and queues of sessions that are away.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::thread::sleep;
 
 use super::link::{Link, Patience, READ_BYTES, TICK};
@@ -13,6 +14,9 @@ const PAYLOAD_BYTES: usize = 100;
 const BATCH: u64 = 1_000;
 /// Messages that are not acknowledged.
 const WINDOW: u64 = 200;
+/// Retained messages of a replay that is measured, and how many such replays there are.
+pub const REPLAYED: u64 = 1_000;
+pub const REPLAYS: u64 = 50;
 /// Digits of the numbers in topics.
 const DIGITS: usize = 8;
 
@@ -28,22 +32,37 @@ pub struct Outcome {
 
 // ---- retained -------------------------------------------------------------------------------
 
-/// Stores `count` retained messages, which then go to a new subscriber of `#`.
+/// Stores some retained messages, which go to new subscribers of `#` one after the other; then as
+/// many more as make `count`. At the end they must all be there.
+///
+/// A replay is small enough for the subscriber's socket to take it: in one that is full, writes are
+/// cheap, and the figure would be that of sending more slowly than the reader reads.
 pub fn retained(broker: &Broker, count: u64) -> io::Result<Outcome> {
     let mut buffer = vec![0; READ_BYTES];
     let mut publisher = Link::connect(broker.address, "publisher")?;
-    let mut subscriber = Link::connect(broker.address, "subscriber")?;
-    let before = broker.settled();
-
+    store(&mut publisher, &mut buffer, 0..REPLAYED)?;
+    let mut subscribers = Vec::new();
+    for number in 0..REPLAYS {
+        subscribers.push(Link::connect(
+            broker.address,
+            &format!("subscriber-{number}"),
+        )?);
+    }
+    let mut faults = Faults::default();
     let meter = Meter::start(broker);
-    store(&mut publisher, &mut buffer, count)?;
+    for subscriber in &mut subscribers {
+        faults += replay(subscriber, &mut buffer, REPLAYED)?;
+    }
+    let taken = meter.read(broker);
+    drop(subscribers);
+
+    let before = broker.settled();
+    let meter = Meter::start(broker);
+    store(&mut publisher, &mut buffer, REPLAYED..REPLAYED + count)?;
     let put = meter.read(broker);
     let full = broker.settled();
-
-    let meter = Meter::start(broker);
-    subscriber.subscribe(&["#".to_string()], 0)?;
-    let faults = replay(&mut subscriber, &mut buffer, count)?;
-    let taken = meter.read(broker);
+    let mut subscriber = Link::connect(broker.address, "last")?;
+    faults += replay(&mut subscriber, &mut buffer, REPLAYED + count)?;
     Ok(Outcome {
         put,
         taken,
@@ -54,16 +73,16 @@ pub fn retained(broker: &Broker, count: u64) -> io::Result<Outcome> {
     })
 }
 
-fn store(publisher: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<()> {
+fn store(publisher: &mut Link, buffer: &mut [u8], numbers: Range<u64>) -> io::Result<()> {
     let kind = Kind {
         qos: 0,
         retain: true,
         payload_bytes: PAYLOAD_BYTES,
     };
     let mut template = Template::new("retained/00000000", 0, kind);
-    let mut sent = 0;
-    while sent < count {
-        let end = count.min(sent + BATCH);
+    let mut sent = numbers.start;
+    while sent < numbers.end {
+        let end = numbers.end.min(sent + BATCH);
         for number in sent..end {
             template.number_topic(number, DIGITS);
             template.stamp(number, number, 0);
@@ -97,6 +116,7 @@ fn store(publisher: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<()> 
 fn replay(subscriber: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<Faults> {
     let mut seen = vec![false; count as usize];
     let (mut delivered, mut duplicates) = (0, 0);
+    subscriber.subscribe(&["#".to_string()], 0)?;
     let mut patience = Patience::new();
     while delivered < count && !patience.is_over(delivered) {
         sleep(TICK);

@@ -103,15 +103,15 @@ impl Topology {
 /// Of ten filters, seven are exact, two have a `+` and one a `#`.
 pub fn filter(number: usize) -> String {
     match number / 7 % 10 {
-        0 => format!("building/{number}/sensor/#"),
-        1 | 2 => format!("building/{number}/+/temperature"),
+        0 => format!("load/{number}/#"),
+        1 | 2 => format!("load/{number}/+"),
         _ => topic(number),
     }
 }
 
 /// The one topic that matches [`filter`] of this number, and no other.
 fn topic(number: usize) -> String {
-    format!("building/{number}/sensor/temperature")
+    format!("load/{number}/temperature")
 }
 
 /// All numbers below `count`, in an order that no cache guesses.
