@@ -16,7 +16,7 @@
 //! | `flow`, `stored`, `crowd`, `latency` | the kinds of scenarios |
 //! | `topics`, `wire`, `link`, `tally` | who gets what; packets; a connection; what arrived |
 //! | `process`, `relay` | a broker from outside; the null relay |
-//! | `report`, `chart` | medians, tables, JSON, SVG |
+//! | `report`, `document`, `chart` | medians and the terminal; Markdown and JSON; SVG |
 //!
 //! `--against` names another broker than Mosquitto, or `none`. In its command line, and in a
 //! `.conf` file that it names, `{port}` stands for the port. `MIDGE` names another midge to run,
@@ -29,6 +29,8 @@
 mod chart;
 #[path = "load/crowd.rs"]
 mod crowd;
+#[path = "load/document.rs"]
+mod document;
 #[path = "load/flow.rs"]
 mod flow;
 #[path = "load/latency.rs"]
@@ -57,9 +59,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use document::About;
 use flow::Pace;
 use process::{Command, Protocol};
-use report::{About, Figure, Spread};
+use report::{Figure, Spread};
 use scenarios::{Contender, Plan, SCENARIOS, Scenario};
 use tally::Faults;
 
@@ -70,6 +73,8 @@ const MIDGE_FLAGS: &str = "--port {port} --log-dest none --max-inflight-messages
 const MIDGE_LIMITED: &str = "--port {port} --log-dest none --max-inflight-messages 2000";
 const MOSQUITTO: &str = "mosquitto -c benches/mosquitto.conf";
 const MOSQUITTO_LIMITED: &str = "mosquitto -c benches/mosquitto-limited.conf";
+/// What a broker has open besides its connections, with room to spare.
+const OTHER_FILES: usize = 500;
 /// How this program asks itself for a null relay.
 const RELAY_FLAG: &str = "--relay";
 
@@ -78,7 +83,8 @@ struct Options {
     against: Option<Contender>,
     only: String,
     write: Option<String>,
-    is_quick: bool,
+    /// For the documents.
+    command: String,
 }
 
 fn main() -> ExitCode {
@@ -106,7 +112,7 @@ fn options(flags: Vec<String>) -> Result<Options, String> {
         against: Some(mosquitto()?),
         only: String::new(),
         write: None,
-        is_quick: false,
+        command: "scripts/bench.sh".to_string(),
     };
     let mut flags = flags.into_iter();
     while let Some(flag) = flags.next() {
@@ -114,10 +120,14 @@ fn options(flags: Vec<String>) -> Result<Options, String> {
         match flag.as_str() {
             // Cargo adds it.
             "--bench" => {}
-            "--quick" => (options.plan, options.is_quick) = (QUICK, true),
+            "--quick" => {
+                options.plan = QUICK;
+                options.command += " --quick";
+            }
             "--rounds" => {
                 let rounds = value()?.parse().ok().filter(|rounds| *rounds > 0);
                 options.plan.rounds = rounds.ok_or("--rounds wants a number")?;
+                options.command += &format!(" --rounds {}", options.plan.rounds);
             }
             "--only" => options.only = value()?,
             "--write" => options.write = Some(value()?),
@@ -130,6 +140,8 @@ fn options(flags: Vec<String>) -> Result<Options, String> {
             _ => return Err(format!("{flag} is not a flag of this bench")),
         }
     }
+    let connections = process::open_files().saturating_sub(OTHER_FILES);
+    options.plan.idle = options.plan.idle.min(connections);
     Ok(options)
 }
 
@@ -213,7 +225,7 @@ fn name_of(line: &str) -> String {
         .unwrap_or_default()
         .to_string_lossy();
     match name.as_ref() {
-        "mosquitto" => report::said(program, &["-h"]).replace(" version", ""),
+        "mosquitto" => document::said(program, &["-h"]).replace(" version", ""),
         name => name.to_string(),
     }
 }
@@ -229,10 +241,7 @@ fn run(options: &Options) -> Result<bool, String> {
         is_static: static_midge().is_some(),
         is_pinned: process::leave_the_brokers_core(),
         other: other.map_or("no other".to_string(), |other| other.name.clone()),
-        command: format!(
-            "scripts/bench.sh{}",
-            if options.is_quick { " --quick" } else { "" }
-        ),
+        command: options.command.clone(),
     };
     report::print_header(&about.other);
     let mut figures = Vec::new();
@@ -247,7 +256,7 @@ fn run(options: &Options) -> Result<bool, String> {
         figures.extend(found.into_iter().map(|(figure, _)| figure));
     }
     if let Some(folder) = &options.write {
-        let written = report::write(folder, &figures, &about);
+        let written = document::write(folder, &figures, &about);
         written.map_err(|error| format!("cannot write to {folder}: {error}"))?;
     }
     let short = figures

@@ -19,7 +19,7 @@ const MIDGE: &str = "#2a9d8f";
 const OTHER: &str = "#8d99ae";
 const RELAY: &str = "#c9a227";
 const GOAL: &str = "#e05252";
-const STYLE: &str = "text { font: 12px sans-serif; fill: #57606a; } .title { font-size: 14px; \
+const STYLE: &str = "text { font: 12px sans-serif; fill: #6e7781; } .title { font-size: 14px; \
                      font-weight: bold; } @media (prefers-color-scheme: dark) { text { fill: #b1bac4; } }";
 
 pub fn svg(title: &str, figures: &[&Figure], other: &str) -> String {
@@ -41,6 +41,9 @@ pub fn svg(title: &str, figures: &[&Figure], other: &str) -> String {
     ];
     let mut x = 8.0;
     for (name, colour) in keys {
+        if colour == RELAY && figures.iter().all(|figure| figure.relay.is_none()) {
+            continue;
+        }
         let _ = writeln!(
             text,
             "<rect x=\"{x}\" y=\"32\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\
@@ -67,6 +70,7 @@ fn row(body: &mut String, figure: &Figure, y: f64) -> f64 {
         .chain(goal)
         .fold(f64::MIN_POSITIVE, f64::max);
     let scale = (WIDTH - NAMES_WIDTH - VALUES_WIDTH) / longest;
+    let mark = goal.map(|goal| NAMES_WIDTH + goal * scale);
     let end = y + BAR * bars.len() as f64;
     let middle = (y + end) / 2.0 + 4.0;
     let _ = writeln!(
@@ -82,14 +86,13 @@ fn row(body: &mut String, figure: &Figure, y: f64) -> f64 {
             "<rect x=\"{NAMES_WIDTH}\" y=\"{top}\" width=\"{width:.1}\" height=\"{}\" \
              fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{}\" style=\"font-size:10px\">{} {}</text>",
             BAR - 2.0,
-            NAMES_WIDTH + width + 6.0,
+            beside_goal(NAMES_WIDTH + width, index, mark) + 6.0,
             top + 9.0,
             short(*value),
             figure.row.unit
         );
     }
-    if let Some(goal) = goal {
-        let x = NAMES_WIDTH + goal * scale;
+    if let Some(x) = mark {
         let _ = writeln!(
             body,
             "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"{GOAL}\" \
@@ -99,6 +102,14 @@ fn row(body: &mut String, figure: &Figure, y: f64) -> f64 {
         );
     }
     end
+}
+
+/// Where a bar's value may begin: midge's, the first, has the mark in its way if that is near.
+fn beside_goal(end: f64, bar: usize, mark: Option<f64>) -> f64 {
+    match mark {
+        Some(mark) if bar == 0 && (end..end + VALUES_WIDTH).contains(&mark) => mark,
+        _ => end,
+    }
 }
 
 /// Where midge's bar is to end.

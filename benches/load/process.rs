@@ -224,6 +224,12 @@ fn broker_core() -> Option<usize> {
     (cores > 1 && is_there).then(|| cores - 1)
 }
 
+/// How many files a process may have open, its sockets among them.
+pub fn open_files() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    number(&limits, "Max open files").map_or(usize::MAX, |most| most as usize)
+}
+
 fn cpu(process: &str) -> Duration {
     let nanoseconds = tasks(process, "schedstat").map(|text| {
         let first = text.split_whitespace().next();
