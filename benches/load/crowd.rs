@@ -1,7 +1,7 @@
 //! Many clients that do little: cycles of connecting and leaving, idle connections, subscriptions.
 //!
-//! A client is a visit, which takes a step when its answer has come; [`AT_ONCE`] of them go on at a
-//! time, and every tick each is looked at once.
+//! A client is a visit, which takes a step when its answer has come; some of them go on at a time, and
+//! every tick each is looked at once.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -14,7 +14,6 @@ use super::tally::Faults;
 use super::topics::{self, FILTERS};
 use super::wire::{self, Kind, Session, Template};
 
-const AT_ONCE: usize = 50;
 /// Seconds. Nothing is sent before, and a broker has a timer for each client.
 const KEEP_ALIVE: u16 = 600;
 const PAYLOAD_BYTES: usize = 100;
@@ -30,11 +29,14 @@ pub struct Idle {
 /// Connects `count` clients with one subscription each, and leaves them alone for `time`.
 pub fn idle(broker: &Broker, count: usize, time: Duration) -> io::Result<Idle> {
     let before = broker.settled().proportional;
+    let crowd = Crowd {
+        count,
+        at_once: 50,
+        until: Until::Subscribed,
+    };
     let meter = Meter::start(broker);
     let mut clients: Vec<Link> = Vec::with_capacity(count);
-    go_round(broker.address, count, Until::Subscribed, |link| {
-        clients.push(link)
-    })?;
+    crowd.come(broker.address, |link| clients.push(link))?;
     let connecting = meter.read(broker);
     let after = broker.settled().proportional;
     let switches = broker.switches();
@@ -56,9 +58,14 @@ pub fn idle(broker: &Broker, count: usize, time: Duration) -> io::Result<Idle> {
 
 /// `count` times: connect, subscribe, publish one, receive it, disconnect.
 pub fn cycles(broker: &Broker, count: usize) -> io::Result<(Cost, Faults)> {
-    go_round(broker.address, count / 4, Until::Received, drop)?;
+    let crowd = Crowd {
+        count,
+        at_once: 20,
+        until: Until::Received,
+    };
+    crowd.come(broker.address, drop)?;
     let meter = Meter::start(broker);
-    go_round(broker.address, count, Until::Received, drop)?;
+    crowd.come(broker.address, drop)?;
     // The last ones have only just said good-bye.
     sleep(20 * TICK);
     // A message that does not come, or not with its number, ends the visit with an error.
@@ -79,34 +86,37 @@ enum Step {
     Done,
 }
 
-/// Has `count` clients come, and gives away their links when they have got as far as `until`.
-fn go_round(
-    address: SocketAddr,
+struct Crowd {
     count: usize,
+    at_once: usize,
     until: Until,
-    mut done: impl FnMut(Link),
-) -> io::Result<()> {
-    let mut buffer = vec![0; READ_BYTES];
-    let mut visits: Vec<Visit> = Vec::with_capacity(AT_ONCE);
-    let (mut begun, mut ended, mut patience) = (0, 0, Patience::new());
-    while ended < count {
-        if patience.is_over(ended as u64) {
-            return Err(ErrorKind::TimedOut.into());
+}
+
+impl Crowd {
+    /// They come, one when another is done, and each gives its link away.
+    fn come(&self, address: SocketAddr, mut done: impl FnMut(Link)) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut visits: Vec<Visit> = Vec::with_capacity(self.at_once);
+        let (mut begun, mut ended, mut patience) = (0, 0, Patience::new());
+        while ended < self.count {
+            if patience.is_over(ended as u64) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            while begun < self.count && visits.len() < self.at_once {
+                visits.push(Visit::begin(address, begun, self.until)?);
+                begun += 1;
+            }
+            sleep(TICK);
+            for visit in &mut visits {
+                visit.go_on(&mut buffer)?;
+            }
+            for visit in visits.extract_if(.., |visit| visit.step == Step::Done) {
+                done(visit.link);
+                ended += 1;
+            }
         }
-        while begun < count && visits.len() < AT_ONCE {
-            visits.push(Visit::begin(address, begun, until)?);
-            begun += 1;
-        }
-        sleep(TICK);
-        for visit in &mut visits {
-            visit.go_on(&mut buffer)?;
-        }
-        for visit in visits.extract_if(.., |visit| visit.step == Step::Done) {
-            done(visit.link);
-            ended += 1;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Visit {

@@ -43,7 +43,7 @@ const GROUPS: &[(Group, &str, &str)] = &[
         Group::Growth,
         "Crowds, bursts and slow readers",
         "What must not grow. A subscriber that stops reading has the same topic as 20 that read on; \
-         their rate is compared with a run without it. midge may hold `--max-outbound-bytes` \
+         their rate is compared with that just before it came. midge may hold `--max-outbound-bytes` \
          (8 MiB) for it and, with QoS 1, `--max-queued-messages` (100,000); the limits here leave \
          room for what the allocator adds.",
     ),
@@ -101,8 +101,8 @@ fn markdown(figures: &[Figure], about: &About) -> String {
 fn introduction(about: &About) -> String {
     let plan = about.plan;
     let build = match about.is_static {
-        true => "a static build",
-        false => "the ordinary, dynamic build",
+        true => "a static build (musl)",
+        false => "the ordinary build",
     };
     let cores = match about.is_pinned {
         true => "The broker has one core of its own, the load generator the other",
@@ -118,8 +118,8 @@ fn introduction(about: &About) -> String {
          beside it is midge's. The null relay passes bytes from socket to socket and knows no MQTT. \
          Every message is checked: what is lost, duplicated or out of order fails the run. The \
          generator works on a timer of 1 ms and not on its sockets, except for latencies. {} \
-         retained and {} queued messages, {} idle connections; resident memory at start is that of \
-         {build} of midge.",
+         retained and {} queued messages, {} idle connections. midge is built as `cargo bench` does, but its resident memory at \
+         start is that of {build}.",
         about.other,
         plan.pace.measured.as_secs_f64(),
         thousands(plan.retained as f64),

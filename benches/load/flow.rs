@@ -34,48 +34,40 @@ pub struct Pace {
     pub measured: Duration,
 }
 
-/// Whether there is one subscriber more, who reads nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Sleeper {
-    None,
-    One,
-}
-
 /// What was measured, and what went wrong from beginning to end.
 pub struct Outcome {
-    pub delivered: u64,
-    pub cost: Cost,
-    pub memory: Memory,
+    pub measured: Measured,
     pub faults: Faults,
 }
 
+pub struct Measured {
+    pub delivered: u64,
+    pub cost: Cost,
+    pub memory: Memory,
+}
+
 /// Puts `broker` under load, measures after the warm-up, waits for what is under way.
-pub fn run(flow: &Flow, broker: &Broker, pace: Pace, sleeper: Sleeper) -> io::Result<Outcome> {
+pub fn run(flow: &Flow, broker: &Broker, pace: Pace) -> io::Result<Outcome> {
     let mut clients = Clients::connect(flow, broker)?;
-    // Kept open to the end.
-    let _sleeper = match sleeper {
-        Sleeper::None => None,
-        Sleeper::One => Some(sleeping(flow, broker.address)?),
-    };
-    clients.publish_for(pace.warm_up)?;
-    let (meter, delivered) = (Meter::start(broker), clients.tally.delivered);
-    clients.publish_for(pace.measured)?;
-    let cost = meter.read(broker);
-    let delivered = clients.tally.delivered - delivered;
-    let memory = broker.memory();
-    if delivered == 0 {
-        return Err(io::Error::new(ErrorKind::TimedOut, "nothing was delivered"));
-    }
-    clients.drain()?;
-    Ok(Outcome {
-        delivered,
-        cost,
-        memory,
-        faults: Faults {
-            lost: clients.lost(),
-            ..clients.tally.faults
-        },
-    })
+    let measured = clients.measure(broker, pace)?;
+    let faults = clients.drain()?;
+    Ok(Outcome { measured, faults })
+}
+
+/// The same, and once more when there is also a subscriber that reads nothing: first what was
+/// measured without it. What it lost does not count.
+pub fn run_beside_a_sleeper(
+    flow: &Flow,
+    broker: &Broker,
+    pace: Pace,
+) -> io::Result<(Measured, Outcome)> {
+    let mut clients = Clients::connect(flow, broker)?;
+    let alone = clients.measure(broker, pace)?;
+    let sleeper = sleeping(flow, broker.address)?;
+    let measured = clients.measure(broker, pace)?;
+    let faults = clients.drain()?;
+    drop(sleeper);
+    Ok((alone, Outcome { measured, faults }))
 }
 
 /// A subscriber of everything who never reads.
@@ -138,13 +130,32 @@ impl Clients {
         Ok(())
     }
 
-    /// Waits for what is under way.
-    fn drain(&mut self) -> io::Result<()> {
+    fn measure(&mut self, broker: &Broker, pace: Pace) -> io::Result<Measured> {
+        self.publish_for(pace.warm_up)?;
+        let (meter, before) = (Meter::start(broker), self.tally.delivered);
+        self.publish_for(pace.measured)?;
+        let cost = meter.read(broker);
+        let delivered = self.tally.delivered - before;
+        if delivered == 0 {
+            return Err(io::Error::new(ErrorKind::TimedOut, "nothing was delivered"));
+        }
+        Ok(Measured {
+            delivered,
+            cost,
+            memory: broker.memory(),
+        })
+    }
+
+    /// Waits for what is under way; returns what went wrong in all this time.
+    fn drain(&mut self) -> io::Result<Faults> {
         let mut patience = Patience::new();
         while !self.is_done() && !patience.is_over(self.tally.delivered) {
             self.turn()?;
         }
-        Ok(())
+        Ok(Faults {
+            lost: self.lost(),
+            ..self.tally.faults
+        })
     }
 
     fn is_done(&self) -> bool {

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::flow::{self, Flow, Pace, Sleeper};
+use super::flow::{self, Flow, Measured, Pace};
 use super::latency;
 use super::process::{Broker, Command, Cost};
 use super::tally::Faults;
@@ -249,10 +249,7 @@ impl Scenario {
             }
             Work::Latency { qos } => delayed(*qos, &broker, plan),
             Work::Start => Ok(Sample::of(vec![broker.settled().resident / 1e6])),
-            Work::Fairness(flow) => {
-                let other = Broker::start(command)?;
-                fairness(flow, &broker, &other, plan)
-            }
+            Work::Fairness(flow) => fairness(flow, &broker, plan),
         }
         .map_err(named)
     }
@@ -269,10 +266,13 @@ impl Sample {
 }
 
 fn flowing(flow: &Flow, broker: &Broker, plan: &Plan) -> io::Result<Sample> {
-    let outcome = flow::run(flow, broker, plan.pace, Sleeper::None)?;
+    let outcome = flow::run(flow, broker, plan.pace)?;
+    let Measured {
+        cost, delivered, ..
+    } = outcome.measured;
     Ok(Sample {
-        values: vec![outcome.cost.micros_each(outcome.delivered)],
-        cost: outcome.cost,
+        values: vec![cost.micros_each(delivered)],
+        cost,
         faults: outcome.faults,
     })
 }
@@ -340,25 +340,22 @@ fn delayed(qos: u8, broker: &Broker, plan: &Plan) -> io::Result<Sample> {
     })
 }
 
-/// One broker after the other, without the sleeper and with it.
-fn fairness(flow: &Flow, without: &Broker, with: &Broker, plan: &Plan) -> io::Result<Sample> {
+fn fairness(flow: &Flow, broker: &Broker, plan: &Plan) -> io::Result<Sample> {
     const MIB: f64 = (1 << 20) as f64;
     // Until all that the sleeper may be owed has piled up.
     let pace = Pace {
         warm_up: plan.pace.warm_up.max(Duration::from_secs(1)),
         ..plan.pace
     };
-    let alone = flow::run(flow, without, pace, Sleeper::None)?;
-    let beside = flow::run(flow, with, pace, Sleeper::One)?;
-    let rate = |outcome: &flow::Outcome| outcome.delivered as f64 / outcome.cost.wall;
-    let mut faults = alone.faults;
-    faults += beside.faults;
+    let (alone, outcome) = flow::run_beside_a_sleeper(flow, broker, pace)?;
+    let beside = outcome.measured;
+    let rate = |measured: &Measured| measured.delivered as f64 / measured.cost.wall;
     Ok(Sample {
         values: vec![
             rate(&beside) / rate(&alone),
             (beside.memory.proportional - alone.memory.proportional) / MIB,
         ],
         cost: beside.cost,
-        faults,
+        faults: outcome.faults,
     })
 }
