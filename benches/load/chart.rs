@@ -1,7 +1,7 @@
 //! A chart for each group of figures: bars, with a mark where midge is to be.
 //!
-//! Rows have different units, so each has a scale of its own: the longest bar of a row is as wide as
-//! the chart, and every bar says its value. Colours hold on light and on dark ground.
+//! Rows have different units, so each has a scale of its own: the longest bar of a row is as wide
+//! as the chart, and every bar says its value. Colours hold on light and on dark ground.
 
 use std::fmt::Write;
 
@@ -20,7 +20,8 @@ const OTHER: &str = "#8d99ae";
 const RELAY: &str = "#c9a227";
 const GOAL: &str = "#e05252";
 const STYLE: &str = "text { font: 12px sans-serif; fill: #6e7781; } .title { font-size: 14px; \
-                     font-weight: bold; } @media (prefers-color-scheme: dark) { text { fill: #b1bac4; } }";
+                     font-weight: bold; } @media (prefers-color-scheme: dark) { text { \
+                     fill: #b1bac4; } }";
 
 pub fn svg(title: &str, figures: &[&Figure], other: &str) -> String {
     let mut body = String::new();

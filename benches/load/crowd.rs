@@ -1,7 +1,7 @@
 //! Many clients that do little: cycles of connecting and leaving, idle connections, subscriptions.
 //!
-//! A client is a visit, which takes a step when its answer has come; some of them go on at a time, and
-//! every tick each is looked at once.
+//! A client is a visit, which takes a step when its answer has come; some of them go on at a time,
+//! and every tick each is looked at once.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -17,11 +17,11 @@ const GROUPS: &[(Group, &str, &str)] = &[
     (
         Group::Messages,
         "Processor time per delivered message",
-        "Microseconds of the broker, all threads, for each message that a subscriber got; 100 bytes \
-         if not said otherwise. 1,000 messages are under way, 200 where one publisher sends QoS 1 \
-         or 2. Of the wildcard subscribers, two have `dev/+/temp` and the others a device each, \
-         `dev/7/#`. Of the 20,000 filters, which 20 subscribers share, 70 % are exact, 20 % have a \
-         `+` and 10 % a `#`.",
+        "Microseconds of the broker, all threads, for each message that a subscriber got; 100 \
+         bytes if not said otherwise. 1,000 messages are under way, 200 where one publisher sends \
+         QoS 1 or 2. Of the wildcard subscribers, two have `dev/+/temp` and the others a device \
+         each, `dev/7/#`. Of the 20,000 filters, which 20 subscribers share, 70 % are exact, 20 % \
+         have a `+` and 10 % a `#`.",
     ),
     (
         Group::State,
@@ -42,10 +42,10 @@ const GROUPS: &[(Group, &str, &str)] = &[
     (
         Group::Growth,
         "Crowds, bursts and slow readers",
-        "What must not grow. A subscriber that stops reading has the same topic as 20 that read on; \
-         their rate is compared with that just before it came. midge may hold `--max-outbound-bytes` \
-         (8 MiB) for it and, with QoS 1, `--max-queued-messages` (100,000); the limits here leave \
-         room for what the allocator adds.",
+        "What must not grow. A subscriber that stops reading has the same topic as 20 that read \
+         on; their rate is compared with that just before it came. midge may hold \
+         `--max-outbound-bytes` (8 MiB) for it and, with QoS 1, `--max-queued-messages` \
+         (100,000); the limits here leave room for what the allocator adds.",
     ),
 ];
 
@@ -88,7 +88,8 @@ fn markdown(figures: &[Figure], about: &About) -> String {
         let other = &about.other;
         let _ = writeln!(
             text,
-            "| | unit | midge | from – to | {other} | null relay | ratio | must reach | then | reached |"
+            "| | unit | midge | from – to | {other} | null relay | ratio | must reach | then \
+             | reached |"
         );
         text += "|---|---|---:|---:|---:|---:|---:|---:|---:|---|\n";
         for figure in figures.iter().filter(|figure| figure.row.group == *group) {
@@ -113,22 +114,22 @@ fn introduction(about: &About) -> String {
         rounds => format!("is the median of {rounds} rounds"),
     };
     let how = format!(
-        "{cores}; both are on one machine, over loopback, with MQTT 3.1.1. Each figure {rounds}, in \
-         which midge, {} and a null relay take turns, each started afresh, for {:.1} s; the range \
-         beside it is midge's. The null relay passes bytes from socket to socket and knows no MQTT. \
-         Every message is checked: what is lost, duplicated or out of order fails the run. The \
-         generator works on a timer of 1 ms and not on its sockets, except for latencies. {} \
-         retained and {} queued messages, {} idle connections. midge is built as `cargo bench` does, but its resident memory at \
-         start is that of {build}.",
+        "{cores}; both are on one machine, over loopback, with MQTT 3.1.1. Each figure {rounds}, \
+         in which midge, {} and a null relay take turns, each started afresh, for {:.1} s; the \
+         range beside it is midge's. The null relay passes bytes from socket to socket and knows \
+         no MQTT. Every message is checked: what is lost, duplicated or out of order fails the \
+         run. The generator works on a timer of 1 ms and not on its sockets, except for \
+         latencies. {} retained and {} queued messages, {} idle connections. midge is built as \
+         `cargo bench` does, but its resident memory at start is that of {build}.",
         about.other,
         plan.pace.measured.as_secs_f64(),
         thousands(plan.retained as f64),
         thousands(plan.queued as f64),
         thousands(plan.idle as f64),
     );
-    let columns = "**ratio** is the other's figure over midge's. **must reach** and **then** are the \
-                   ratios that midge is to reach, from the figures of the machine on which they were \
-                   set: absolute figures move with the machine, ratios much less.";
+    let columns = "**ratio** is the other's figure over midge's. **must reach** and **then** are \
+                   the ratios that midge is to reach, from the figures of the machine on which \
+                   they were set: absolute figures move with the machine, ratios much less.";
     let (date, command) = (said("date", &["-u", "+%Y-%m-%d"]), &about.command);
     let paragraphs = [
         &format!("Written by `{command}` on {date}. Do not edit."),

@@ -1,5 +1,5 @@
-//! A broker as a child process: started on a free port and a core of its own, measured from outside,
-//! ended when dropped.
+//! A broker as a child process: started on a free port and a core of its own, measured from
+//! outside, ended when dropped.
 
 use std::fs;
 use std::io;
@@ -202,7 +202,8 @@ impl Cost {
     }
 }
 
-/// Leaves the broker a core of its own. Without a second core, or `taskset`, all share what there is.
+/// Leaves the broker a core of its own. Without a second core, or `taskset`, all share what there
+/// is, and the answer is false.
 pub fn leave_the_brokers_core() -> bool {
     let Some(_) = broker_core() else { return false };
     let line = ["-p", "-c", "0", &process::id().to_string()].map(str::to_string);
