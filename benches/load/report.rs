@@ -81,7 +81,7 @@ impl Figure {
     pub fn verdict(&self) -> &'static str {
         match (self.is_reached(), self.row.goal, self.ratio()) {
             (Some(true), Goal::Ratio(theirs, _, then), Some(ratio)) if ratio >= theirs / then => {
-                "yes, and then"
+                "yes, and more"
             }
             (Some(true), ..) => "yes",
             (Some(false), ..) => "**no**",
