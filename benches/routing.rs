@@ -124,11 +124,11 @@ fn print_hostile() {
     println!("{name:<34} {matched:>12.0} {unmatched:>12.0}");
 }
 
-/// A name, and `levels` in all that are `+` where `bits`, over and over, has a one; and `#`.
+/// A name, and `levels` in all of which the first ten are `+` where `bits` has a one; and `#`.
 fn pattern(bits: usize, levels: usize, name: usize) -> String {
-    let wildcards = (1..levels).map(|level| match bits >> ((level - 1) % 10) & 1 {
-        1 => "+",
-        _ => "x",
+    let wildcards = (1..levels).map(|level| match level <= 10 && bits >> (level - 1) & 1 == 1 {
+        true => "+",
+        false => "x",
     });
     let levels: Vec<&str> = wildcards.collect();
     format!("h{name}/{}/#", levels.join("/"))

@@ -415,6 +415,30 @@ fn the_number_of_wildcard_patterns_is_limited() {
 }
 
 #[test]
+fn a_pattern_may_have_many_wildcards_but_not_very_many_of_them() {
+    let mut world = World::new();
+    let client = world.client(V5, "s");
+    let filter = |levels: usize| "+/".repeat(levels) + "#";
+    let mut pluses = 0;
+    for levels in (100..=120).rev() {
+        world.send(client, &subscribe(1, &[(&filter(levels), qos0())]));
+        let expected = match pluses + levels <= Limits::WILDCARD_PLUSES_PER_SESSION {
+            true => R::Success,
+            false => R::QuotaExceeded,
+        };
+        assert_eq!(world.read(client).reasons(), [expected], "{levels}");
+        if expected == R::Success {
+            pluses += levels;
+        }
+    }
+    // Few of them are welcome all the same, and what ends makes room.
+    world.subscribe(client, "+/+/a", QoS::AtMostOnce);
+    world.send(client, &unsubscribe(2, &[&filter(120)]));
+    world.read(client);
+    world.subscribe(client, &filter(110), QoS::AtMostOnce);
+}
+
+#[test]
 fn unsubscribe_is_answered_for_every_filter() {
     for version in ALL {
         let mut world = World::new();

@@ -345,8 +345,8 @@ impl Rehearsal {
         self.publish(publisher, &topics, QoS::AtMostOnce, Retain::No, messages);
     }
 
-    /// One honest subscriber, and as many patterns of wildcards as the limit allows, each with some
-    /// sixty `+` and fitting the topic's levels, none matching it.
+    /// One honest subscriber, and as many patterns of wildcards as the limit allows, each with as
+    /// many `+` as they may have together, and fitting the topic's levels, none matching it.
     fn hostile(&mut self, messages: usize) {
         let publisher = self.client(V311, "publisher");
         let subscriber = self.client(V311, "honest");
@@ -575,10 +575,10 @@ fn filter_and_topic(index: usize) -> (String, String) {
 fn hostile_filter(number: usize) -> String {
     let mut levels = vec!["x"; HOSTILE_LEVELS];
     levels[0] = "y";
+    // The number's ten bits and, spread over the rest, three more than any number has in common.
     for (place, level) in levels[1..].iter_mut().enumerate() {
-        // The number's ten bits, then their complement, and so on: half of the levels.
-        let is_set = number >> (place % 10) & 1 == 1;
-        if is_set == (place % 20 < 10) {
+        let is_set = place < 10 && number >> place & 1 == 1;
+        if is_set || [40, 70, 100].contains(&place) {
             *level = "+";
         }
     }

@@ -150,6 +150,9 @@ impl Limits {
     pub const WILDCARD_SHAPES_MAX: usize = 1_024;
     /// Those that one session may bring up.
     pub const WILDCARD_SHAPES_PER_SESSION: usize = 64;
+    /// The `+` of all those patterns together: each costs a lookup in vain an addition.
+    pub const WILDCARD_PLUSES_MAX: usize = 8 * Limits::WILDCARD_SHAPES_MAX;
+    pub const WILDCARD_PLUSES_PER_SESSION: usize = 8 * Limits::WILDCARD_SHAPES_PER_SESSION;
     /// Groups that share one filter: how often one message goes out for it at most.
     pub const GROUPS_PER_FILTER: usize = 1_000;
     /// Members of one such group: each message may have to look for one that can take it.

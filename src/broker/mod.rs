@@ -28,6 +28,7 @@ mod pending;
 mod printable;
 mod publish;
 mod pump;
+mod queue;
 mod received;
 mod replays;
 mod retained;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::limits::{Limits, QueueOverflow};
 use super::message::Message;
+use super::queue::Queue;
 use super::subscriptions::GroupId;
 use crate::packet::{PacketId, QoS};
 
@@ -83,7 +84,7 @@ pub struct Pending {
     sent: usize,
     /// Counts what was ever sent with a Packet Identifier.
     sequence: u64,
-    queue: VecDeque<Delivery>,
+    queue: Queue,
     queue_bytes: usize,
     /// Messages are being dropped; logged once per episode.
     pub dropping: bool,
@@ -96,7 +97,7 @@ impl Pending {
         inflight_bytes: 0,
         sent: 0,
         sequence: 0,
-        queue: VecDeque::new(),
+        queue: Queue::new(),
         queue_bytes: 0,
         dropping: false,
     };
@@ -282,7 +283,7 @@ impl Pending {
             dropped += 1;
         }
         self.queue_bytes += bytes;
-        self.queue.push_back(delivery);
+        self.queue.push(delivery);
         if dropped == 0 {
             Queued::Yes
         } else {
@@ -296,17 +297,16 @@ impl Pending {
     }
 
     pub fn first_queued(&self) -> Option<&Delivery> {
-        self.queue.front()
+        self.queue.first()
     }
 
     /// Takes the first message off the queue.
     pub fn next_queued(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
+        let delivery = self.queue.pop()?;
         self.queue_bytes -= delivery.message.len();
         if self.queue.is_empty() {
             self.dropping = false;
         }
-        give_back(&mut self.queue);
         Some(delivery)
     }
 
@@ -346,12 +346,12 @@ impl Pending {
     /// Whether a message of a shared subscription waits or is in flight.
     pub fn has_shared(&self) -> bool {
         let inflight = self.inflight.iter().filter_map(Inflight::delivery);
-        let mut deliveries = inflight.chain(&self.queue);
+        let mut deliveries = inflight.chain(self.queue.iter());
         deliveries.any(|delivery| delivery.group().is_some())
     }
 
     /// Takes out what is in flight and what waits; to be put back, less what others got of it.
-    pub fn take_pending(&mut self) -> (VecDeque<Inflight>, VecDeque<Delivery>) {
+    pub fn take_pending(&mut self) -> (VecDeque<Inflight>, Queue) {
         (self.inflight_bytes, self.queue_bytes) = (0, 0);
         (
             std::mem::take(&mut self.inflight),
@@ -359,7 +359,7 @@ impl Pending {
         )
     }
 
-    pub fn put_pending(&mut self, inflight: VecDeque<Inflight>, queue: VecDeque<Delivery>) {
+    pub fn put_pending(&mut self, inflight: VecDeque<Inflight>, queue: Queue) {
         let sent = inflight.iter().filter_map(Inflight::delivery);
         self.inflight_bytes = sent.map(|delivery| delivery.message.len()).sum();
         self.queue_bytes = queue.iter().map(|delivery| delivery.message.len()).sum();
@@ -405,9 +405,9 @@ impl Inflight {
     }
 }
 
-/// A queue that was long and is empty now gives its memory back.
-fn give_back<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > 64 {
-        *queue = VecDeque::new();
+/// A window that was wide and is empty now gives its memory back.
+fn give_back(inflight: &mut VecDeque<Inflight>) {
+    if inflight.is_empty() && inflight.capacity() > 64 {
+        *inflight = VecDeque::new();
     }
 }

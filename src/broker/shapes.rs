@@ -47,6 +47,10 @@ impl Shape {
         Some(shape)
     }
 
+    fn plus_count(self) -> usize {
+        self.plus.count_ones() as usize
+    }
+
     fn fits(self, levels: usize) -> bool {
         let own = usize::from(self.levels);
         if self.multi {
@@ -108,8 +112,33 @@ pub struct ShapeId(u16);
 #[derive(Debug, Default)]
 pub struct Shapes {
     rows: Slab<Row>,
-    /// How many of the rows a session has brought up; those with none are left out.
-    introduced: BTreeMap<SessionId, usize>,
+    all: Weight,
+    /// What of it each session has brought up; those with nothing are left out.
+    introduced: BTreeMap<SessionId, Weight>,
+}
+
+/// What shapes cost whoever looks all of them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    shapes: usize,
+    /// The `+` of all of them.
+    pluses: usize,
+}
+
+impl Weight {
+    fn with(self, shape: Shape) -> Weight {
+        Weight {
+            shapes: self.shapes + 1,
+            pluses: self.pluses + shape.plus_count(),
+        }
+    }
+
+    fn without(self, shape: Shape) -> Weight {
+        Weight {
+            shapes: self.shapes - 1,
+            pluses: self.pluses - shape.plus_count(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -132,14 +161,19 @@ impl Shapes {
             row.filters += 1;
             return Ok(ShapeId(key as u16));
         }
-        let own = self.introduced.get(&session).map_or(0, |own| *own);
-        if self.rows.len() >= Limits::WILDCARD_SHAPES_MAX
-            || own >= Limits::WILDCARD_SHAPES_PER_SESSION
+        let all = self.all.with(shape);
+        let own = self.introduced.get(&session).copied();
+        let own = own.unwrap_or_default().with(shape);
+        if all.shapes > Limits::WILDCARD_SHAPES_MAX
+            || all.pluses > Limits::WILDCARD_PLUSES_MAX
+            || own.shapes > Limits::WILDCARD_SHAPES_PER_SESSION
+            || own.pluses > Limits::WILDCARD_PLUSES_PER_SESSION
         {
             let why = "too many different patterns of wildcards";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        self.introduced.insert(session, own + 1);
+        self.all = all;
+        self.introduced.insert(session, own);
         let key = self.rows.insert(Row {
             shape,
             filters: 1,
@@ -155,11 +189,13 @@ impl Shapes {
         if self.rows[key].filters > 0 {
             return;
         }
-        if let Some(session) = self.rows.remove(key).introduced_by {
+        let row = self.rows.remove(key);
+        self.all = self.all.without(row.shape);
+        if let Some(session) = row.introduced_by {
             let own = self.introduced.get_mut(&session);
             let own = own.expect("a shape's session is counted until it ends");
-            *own -= 1;
-            if *own == 0 {
+            *own = own.without(row.shape);
+            if *own == Weight::default() {
                 self.introduced.remove(&session);
             }
         }

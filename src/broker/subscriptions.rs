@@ -11,7 +11,7 @@
 //! levels: a handful in practice, whatever the number of filters. The bound: for n levels S is at
 //! most `3 * 2^n - 2` (22 for `a/b/c`), and never more than `Limits::WILDCARD_SHAPES_MAX`, of
 //! which one session can bring up `WILDCARD_SHAPES_PER_SESSION`. A lookup in vain costs a few
-//! operations for each `+` of its shape, of which `TOPIC_LEVELS_MAX` is the limit; filters that do
+//! operations for each `+` of its shape, `WILDCARD_PLUSES_MAX` for all together; filters that do
 //! not match add nothing, as only those with the same hash are looked at, and those cannot be
 //! chosen by who does not know the seed. `tests/growth.rs` and `benches/instructions.rs` hold the
 //! index to it. A trie would share work between filters with a common start, but takes a node per

@@ -90,7 +90,11 @@ impl Socket {
 
     pub fn write(&mut self, slices: &[IoSlice]) -> Written {
         loop {
-            match self.stream.write_vectored(slices) {
+            let written = match slices {
+                [one] => self.stream.write(one),
+                _ => self.stream.write_vectored(slices),
+            };
+            match written {
                 Ok(0) => break,
                 Ok(count) => return Written::Bytes(count),
                 Err(error) => match error.kind() {

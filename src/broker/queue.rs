@@ -1,0 +1,83 @@
+//! Messages that wait for one client, first in, first out.
+//!
+//! In blocks: a long queue grows without being copied, takes no more than it holds, and gives each
+//! block back as soon as it has been read. One large buffer would do none of these.
+
+use std::collections::VecDeque;
+
+use super::pending::Delivery;
+
+/// Deliveries in a block.
+const BLOCK: usize = 128;
+/// The largest block that an empty queue keeps.
+const SPARE: usize = 16;
+
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// None is empty, but for the only one.
+    blocks: VecDeque<VecDeque<Delivery>>,
+    len: usize,
+}
+
+impl Queue {
+    pub const fn new() -> Queue {
+        Queue {
+            blocks: VecDeque::new(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn push(&mut self, delivery: Delivery) {
+        self.len += 1;
+        match self.blocks.back_mut() {
+            Some(block) if block.len() < BLOCK => block.push_back(delivery),
+            behind_others => {
+                let mut block = match behind_others {
+                    Some(_) => VecDeque::with_capacity(BLOCK),
+                    None => VecDeque::new(),
+                };
+                block.push_back(delivery);
+                self.blocks.push_back(block);
+            }
+        }
+    }
+
+    pub fn first(&self) -> Option<&Delivery> {
+        self.blocks.front()?.front()
+    }
+
+    pub fn pop(&mut self) -> Option<Delivery> {
+        let is_only = self.blocks.len() == 1;
+        let block = self.blocks.front_mut()?;
+        let delivery = block.pop_front()?;
+        self.len -= 1;
+        if block.is_empty() && (!is_only || block.capacity() > SPARE) {
+            self.blocks.pop_front();
+        }
+        if self.blocks.is_empty() {
+            self.blocks = VecDeque::new();
+        }
+        Some(delivery)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Delivery> {
+        self.blocks.iter().flatten()
+    }
+
+    /// Keeps those that `keep` says, in their order.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) {
+        for block in &mut self.blocks {
+            block.retain(&mut keep);
+        }
+        self.blocks.retain(|block| !block.is_empty());
+        self.len = self.blocks.iter().map(VecDeque::len).sum();
+    }
+}
