@@ -40,6 +40,7 @@ mod subscribers;
 pub mod subscriptions;
 mod sys;
 mod template;
+mod text;
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ use std::ops::{Bound, ControlFlow};
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::Message;
+use crate::packet::topic;
 use crate::packet::{ReasonCode, Refusal, TopicFilter};
 
 /// A retained message and its place in the order of storing.
@@ -169,7 +170,8 @@ impl Retained {
                 break;
             }
             *topics -= 1;
-            let wanted = entry.stamp <= cursor.stamp_max && filter.matches_bytes(entry.topic());
+            let wanted = entry.stamp <= cursor.stamp_max
+                && topic::matches(filter.as_str().as_bytes(), entry.topic());
             if wanted && visit(entry).is_break() {
                 progress = Progress::Blocked;
                 break;

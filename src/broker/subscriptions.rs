@@ -27,6 +27,8 @@ use super::limits::Limits;
 use super::lookup::Lookup;
 use super::shapes::{Level, Shape, ShapeId, Shapes};
 use super::subscribers::Subscribers;
+use super::text::Text;
+use crate::packet::topic;
 use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
 
 /// Which filter a session has subscribed to, alone or as a member of a group that shares it.
@@ -61,7 +63,7 @@ pub enum Outcome {
 
 #[derive(Debug)]
 struct Filter {
-    text: Box<str>,
+    text: Text,
     subscribers: Subscribers,
     #[expect(
         clippy::box_collection,
@@ -221,7 +223,7 @@ impl Subscriptions {
             }
         };
         let row = &self.filters[index(filter)];
-        self.sys_count -= usize::from(sees_sys(&row.text));
+        self.sys_count -= usize::from(sees_sys(row.text.as_str()));
         if row.subscribers.is_empty() && row.groups.is_none() {
             self.delete(filter);
         }
@@ -241,9 +243,10 @@ impl Subscriptions {
         let mut collect = |hash: u64, shape: Option<ShapeId>| {
             for filter in by_text.candidates(hash).map(|slot| &filters[slot]) {
                 let is_it = match shape {
-                    None => &*filter.text == topic.as_str(),
+                    None => filter.text.as_bytes() == topic.as_str().as_bytes(),
                     Some(_) => {
-                        filter.shape == shape && TopicFilter::trusted(&filter.text).matches(topic)
+                        let topic = topic.as_str().as_bytes();
+                        filter.shape == shape && topic::matches(filter.text.as_bytes(), topic)
                     }
                 };
                 if is_it {
@@ -277,7 +280,8 @@ impl Subscriptions {
 
     fn find(&self, filter: TopicFilter) -> Option<FilterId> {
         let mut candidates = self.by_text.candidates(self.hash_of(filter));
-        let slot = candidates.find(|slot| &*self.filters[*slot].text == filter.as_str())?;
+        let slot = candidates
+            .find(|slot| self.filters[*slot].text.as_bytes() == filter.as_str().as_bytes())?;
         Some(FilterId(slot as u32))
     }
 
@@ -299,7 +303,7 @@ impl Subscriptions {
     /// Frees a filter nobody wants any more.
     fn delete(&mut self, id: FilterId) {
         let filter = self.filters.remove(index(id));
-        let hash = self.hash_of(TopicFilter::trusted(&filter.text));
+        let hash = self.hash_of(TopicFilter::trusted(filter.text.as_str()));
         self.by_text.remove(hash, index(id));
         if let Some(shape) = filter.shape {
             self.shapes.uncount(shape);
@@ -354,7 +358,7 @@ impl Subscriptions {
                 "an empty filter"
             );
             assert!(
-                self.find(TopicFilter::trusted(&filter.text)) == Some(id),
+                self.find(TopicFilter::trusted(filter.text.as_str())) == Some(id),
                 "not to be found"
             );
             assert!(

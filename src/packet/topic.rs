@@ -110,27 +110,27 @@ impl<'a> TopicFilter<'a> {
 
     /// Whether `topic` matches, section 4.7.
     pub fn matches(self, topic: TopicName) -> bool {
-        self.matches_bytes(topic.0.as_bytes())
+        matches(self.0.as_bytes(), topic.0.as_bytes())
     }
+}
 
-    /// The same for the bytes of a Topic Name.
-    pub fn matches_bytes(self, topic: &[u8]) -> bool {
-        // [MQTT-4.7.2-1] a leading wildcard leaves $SYS and its like alone.
-        if topic.starts_with(b"$") && self.0.starts_with(['+', '#']) {
-            return false;
-        }
-        let mut levels = topic.split(|byte| *byte == b'/');
-        for wanted in self.0.as_bytes().split(|byte| *byte == b'/') {
-            match (wanted, levels.next()) {
-                // # includes the level above it: "a/#" matches "a".
-                (b"#", _) => return true,
-                (b"+", Some(_)) => {}
-                (literal, Some(level)) if literal == level => {}
-                _ => return false,
-            }
-        }
-        levels.next().is_none()
+/// [`TopicFilter::matches`] for the bytes of a Topic Filter and of a Topic Name.
+pub fn matches(filter: &[u8], topic: &[u8]) -> bool {
+    // [MQTT-4.7.2-1] a leading wildcard leaves $SYS and its like alone.
+    if topic.starts_with(b"$") && matches!(filter.first(), Some(b'+' | b'#')) {
+        return false;
     }
+    let mut levels = topic.split(|byte| *byte == b'/');
+    for wanted in filter.split(|byte| *byte == b'/') {
+        match (wanted, levels.next()) {
+            // # includes the level above it: "a/#" matches "a".
+            (b"#", _) => return true,
+            (b"+", Some(_)) => {}
+            (literal, Some(level)) if literal == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
 }
 
 /// What a SUBSCRIBE asks for: a filter, and the name of the group that shares it, if any.
