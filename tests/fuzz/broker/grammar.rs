@@ -99,7 +99,9 @@ const FILTERS: [&str; 32] = [
     "$share/g",
     "+a",
 ];
-const PAYLOAD_BYTES: [usize; 7] = [0, 1, 3, 40, 300, 1_100, 4_200];
+const PAYLOAD_BYTES: [usize; 6] = [0, 1, 3, 40, 1_100, 4_200];
+/// Filters of one SUBSCRIBE or UNSUBSCRIBE: so many that its answer is too large for some.
+const FILTER_COUNTS: [u8; 4] = [1, 2, 3, 14];
 const FILLER: [u8; 4_200] = [b'x'; 4_200];
 
 /// Reads one packet off the input and writes it as `version` has it; a CONNECT has its own. `again`
@@ -160,7 +162,7 @@ fn connect_properties(input: &mut Input, block: &mut PropertyBlock) {
     number(PropertyId::SessionExpiryInterval, expiry);
     let receive_maximum = pick(what, 2, [None, Some(1), Some(2), Some(20)]);
     number(PropertyId::ReceiveMaximum, receive_maximum);
-    let packet_bytes_max = pick(what, 4, [None, Some(8), Some(60), Some(1_000)]);
+    let packet_bytes_max = pick(what, 4, [None, Some(13), Some(60), Some(1_000)]);
     number(PropertyId::MaximumPacketSize, packet_bytes_max);
     number(
         PropertyId::TopicAliasMaximum,
@@ -225,11 +227,15 @@ fn publish(input: &mut Input, variant: u8, version: Version, again: u16, out: &m
             topic = "";
         }
     }
-    let payload = match PAYLOAD_BYTES.get(usize::from(what >> 4 & 7)) {
+    let size = what >> 4 & 7;
+    let payload = match PAYLOAD_BYTES.get(usize::from(size)) {
         Some(length) => &FILLER[..*length],
         None => {
             let length = usize::from(input.u8());
-            input.take(length)
+            match size {
+                6 => &FILLER[..length],
+                _ => input.take(length),
+            }
         }
     };
     let publish = Publish {
@@ -273,7 +279,7 @@ fn subscribe(input: &mut Input, variant: u8, version: Version, again: u16, out: 
     if variant & 8 != 0 {
         block.pair("k", "v");
     }
-    let filters = (0..=variant & 3).map(|_| {
+    let filters = (0..pick(variant, 0, FILTER_COUNTS)).map(|_| {
         let filter = FILTERS[usize::from(input.u8() & 31)];
         (filter, options(input.u8(), version))
     });
@@ -313,7 +319,8 @@ fn options(byte: u8, version: Version) -> SubscriptionOptions {
 
 fn unsubscribe(input: &mut Input, variant: u8, version: Version, again: u16, out: &mut Vec<u8>) {
     let packet_id = u16::from(input.u8()).wrapping_add(again);
-    let filters = (0..=variant & 3).map(|_| FILTERS[usize::from(input.u8() & 31)]);
+    let filters =
+        (0..pick(variant, 0, FILTER_COUNTS)).map(|_| FILTERS[usize::from(input.u8() & 31)]);
     let unsubscribe = Unsubscribe {
         packet_id,
         properties: Default::default(),
