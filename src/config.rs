@@ -129,7 +129,7 @@ const SETTINGS: &[Setting] = &[
         help: "longest keep alive; 0 for any. MQTT 5 clients are told, others refused",
         set: |c, v| { c.broker.max_keep_alive = v.number() as u16; Ok(()) } },
     Setting { name: "max-packet-size", short: NONE, kind: Number(20, PACKET_BYTES_MAX, "BYTES"), default: "2000000",
-        help: "largest packet a client may send",
+        help: "largest packet a client may send, and largest will",
         set: |c, v| { c.broker.limits.packet_bytes_max = v.limit(); Ok(()) } },
     Setting { name: "max-inflight-messages", short: NONE, kind: Number(0, 65_535, "N"), default: "20",
         help: "QoS 1 and 2 messages sent to a client and not acknowledged; 0 for 65535",

@@ -432,3 +432,35 @@ fn a_will_is_not_sent_to_whom_it_is_about() {
     let client = world.connect(durable(V5, "a", &expiry(3_600)));
     world.expect_nothing(client); // [MQTT-3.8.3-3]
 }
+
+#[test]
+fn a_will_is_no_way_around_the_maximum_packet_size() {
+    // Once, a large will made the server disconnect whoever was to get it: for not reading it
+    // before it was sent.
+    for version in ALL {
+        let mut options = Options::default();
+        options.limits.packet_bytes_max = 100;
+        options.limits.outbound_bytes_max = 1_024;
+        let (mut world, watcher) = heard_with(options);
+        let fits = 100 - if version == V5 { 6 } else { 5 };
+        for (bytes, accepted) in [(fits, true), (fits + 1, false), (4_000, false)] {
+            let text = "x".repeat(bytes);
+            let client = world.open(version);
+            let connect = Connect {
+                will: Some(will(&text)),
+                ..connect(version, "a")
+            };
+            world.send(client, &Packet::Connect(connect));
+            match (accepted, version) {
+                (true, _) => {
+                    assert_eq!(world.read(client).connack().reason, R::Success);
+                    world.lose(client);
+                    assert_eq!(world.payloads(watcher), [text]);
+                }
+                (false, V5) => world.expect_refused(client, R::PacketTooLarge),
+                (false, V31 | V311) => world.expect_closed(client),
+            }
+        }
+        world.expect_nothing(watcher);
+    }
+}

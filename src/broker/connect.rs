@@ -11,8 +11,8 @@ use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::{Broker, ConnectionId, NOTICE, access};
 use crate::packet::{
-    self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName,
-    Version,
+    self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
+    TopicName, Version,
 };
 
 /// What the server decides about a CONNECT that it accepts.
@@ -132,6 +132,21 @@ impl Broker {
         }
         if will.retain && !self.options.retain_available {
             return Err(access::retain_not_supported());
+        }
+        let message = Publish {
+            dup: false,
+            qos: will.qos,
+            retain: will.retain,
+            topic: will.topic,
+            packet_id: None,
+            properties: will.properties,
+            payload: will.payload,
+        };
+        // A CONNECT may be longer than any PUBLISH, but what a client can be owed at once before it
+        // is disconnected for that is reckoned in messages that came in one.
+        if message.encoded_len(connect.version) > self.options.limits.packet_bytes_max {
+            let why = "the will is larger than a message may be (--max-packet-size)";
+            return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
         }
         check_properties(&will.properties, will.payload)
     }
