@@ -104,11 +104,13 @@ impl World {
                 self.read(index, count[usize::from(argument)]);
             }
             ADVANCE => self.advance(DURATIONS[usize::from(argument)]),
-            END_TURN if argument == 7 => self.broker.stop(self.now),
+            END_TURN if argument == 7 => {
+                self.broker.stop(self.now);
+                self.look();
+            }
             END_TURN => self.end_turn(),
             LINE.. => self.change_line(index, argument),
         }
-        self.look();
     }
 
     // ---- the clients' side --------------------------------------------------------------------
@@ -132,6 +134,7 @@ impl World {
                 self.broker.receive(id, bytes, self.now);
             }
         }
+        self.look();
     }
 
     fn say_packet(&mut self, index: usize, argument: u8, input: &mut Input) {
@@ -191,6 +194,7 @@ impl World {
             if count > 0 {
                 peer.owed -= count;
                 self.broker.sent(peer.id, count);
+                self.look();
             }
         }
     }
@@ -199,6 +203,7 @@ impl World {
     fn change_line(&mut self, index: usize, argument: u8) {
         if let Some(peer) = &self.peers[index] {
             self.broker.lost(peer.id, self.now);
+            self.look();
         }
         let connect: &[u8] = match argument {
             0 | 1 => return,
@@ -229,8 +234,7 @@ impl World {
                 break;
             };
             self.now = self.now.max(at);
-            self.broker.handle_timeout(self.now);
-            self.end_turn();
+            self.tick();
         }
         self.now = end;
         self.settle();
@@ -243,16 +247,21 @@ impl World {
                 turns < TURNS_MAX,
                 "the broker always has something left to do"
             );
-            self.broker.handle_timeout(self.now);
-            self.end_turn();
+            self.tick();
             if self.broker.poll_timeout().is_none_or(|at| at > self.now) {
                 return;
             }
         }
     }
 
-    fn end_turn(&mut self) {
+    /// Deadlines, and the end of that turn.
+    fn tick(&mut self) {
+        self.broker.handle_timeout(self.now);
         self.look();
+        self.end_turn();
+    }
+
+    fn end_turn(&mut self) {
         self.broker.end_turn(&mut self.turn, self.now);
         let Turn { flush, close } = &self.turn;
         for (at, id) in close.iter().enumerate() {
@@ -273,9 +282,9 @@ impl World {
         self.broker.check_invariants();
     }
 
-    /// Reads what the broker has added to what it owes.
+    /// After each verb: reads what the broker has added to what it owes. Not while a turn ends, as
+    /// what is closed must be forgotten first.
     fn look(&mut self) {
-        // Not while a turn ends: what is closed must be forgotten first.
         self.broker.check_invariants();
         for peer in self.peers.iter_mut().flatten() {
             let grew = peer.look(&self.broker, &self.rules);
@@ -294,7 +303,6 @@ impl World {
             }
             for index in 0..CONNECTIONS {
                 self.read(index, usize::MAX);
-                self.look();
             }
         }
         for peer in self.peers.iter().flatten() {
@@ -319,9 +327,9 @@ fn options(input: &mut Input) -> Options {
         connections_max: pick(sizes[0], 2, [usize::MAX, 1, 2, 3]),
         sessions_max: pick(sizes[0], 4, [100_000, 1, 2, 4]),
         subscriptions_max: pick(sizes[0], 6, [20_000, 1, 2, 5]),
-        inflight_messages_max: pick(sizes[1], 0, [20, 1, 2, u16::MAX]),
+        inflight_messages_max: pick(sizes[1], 0, [20, 1, 2, 40]),
         inflight_bytes_max: pick(sizes[1], 2, [usize::MAX, 1, 60, 400]),
-        queued_messages_max: pick(sizes[1], 4, [100_000, 1, 2, 10]),
+        queued_messages_max: pick(sizes[1], 4, [60, 1, 2, 10]),
         queued_bytes_max: pick(sizes[1], 6, [16 << 20, 1, 60, 400]),
         receive_maximum: pick(sizes[2], 0, [u16::MAX, 1, 2, 10]),
         topic_alias_max: pick(sizes[2], 2, [10, 0, 1, 2]),
