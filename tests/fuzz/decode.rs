@@ -1,9 +1,10 @@
 //! One packet decoder, fed with anything.
 //!
 //! The first byte says which version is spoken and which packet size is allowed, the rest is a
-//! stream. What must hold: decoding never panics; it waits for more (`Ok(None)`) only as long as
-//! the packet is not whole; what follows a packet has no influence on it; a packet larger than
-//! allowed is refused by its header; what was decoded can be written, and reads the same again.
+//! stream; behind a packet that is refused it goes on where that would have ended. What must hold:
+//! decoding never panics; it waits for more (`Ok(None)`) only as long as the packet is not whole;
+//! what follows a packet has no influence on it; a packet larger than allowed is refused by its
+//! header; what was decoded can be written, and reads the same again.
 
 use midge::packet::{
     self, Packet, Properties, Refusal, SubscriptionTopic, TopicFilter, TopicName, Version,
@@ -25,12 +26,12 @@ pub fn run(bytes: &[u8]) {
         check_length(stream, &decoded);
         check_prefixes(stream, version, &decoded);
         check_limit(stream, version, bytes_max, &decoded);
-        let Ok(Some((packet, length))) = decoded else {
-            return;
-        };
-        check_written(&packet, version, length);
-        check_texts(&packet);
-        stream = &stream[length..];
+        if let Ok(Some((packet, length))) = decoded {
+            check_written(&packet, version, length);
+            check_texts(&packet);
+        }
+        let next = announced(stream).and_then(|length| stream.get(length..));
+        stream = next.unwrap_or_default();
     }
 }
 

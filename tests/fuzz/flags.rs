@@ -1,8 +1,9 @@
 //! The command line, made of anything.
 //!
-//! The input is cut into arguments at newlines and NULs. What must hold: reading them never panics
-//! and touches nothing outside; what is wrong is said in one line that somebody can read; what is
-//! accepted is within the bounds that `--help` tells, and a broker runs with it.
+//! The input is cut into command lines at NULs, and those into arguments at newlines. What must
+//! hold: reading them never panics and touches nothing outside; what is wrong is said in one line
+//! that somebody can read; what is accepted is within the bounds that `--help` tells, and a broker
+//! runs with it.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,12 @@ const CONVERSATION: &[&[u8]] = &[
 ];
 
 pub fn run(bytes: &[u8]) {
-    let flags: Vec<String> = bytes
-        .split(|byte| matches!(byte, b'\n' | 0))
+    bytes.split(|byte| *byte == 0).for_each(read);
+}
+
+fn read(line: &[u8]) {
+    let flags: Vec<String> = line
+        .split(|byte| *byte == b'\n')
         .map(|flag| String::from_utf8_lossy(flag).into_owned())
         .collect();
     match Config::from_flags(&flags) {

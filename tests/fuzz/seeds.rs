@@ -369,10 +369,10 @@ fn stories() -> impl Iterator<Item = (&'static str, Vec<Vec<u8>>)> {
 /// Each flag with a value that it takes, and some with one that it does not.
 fn command_lines() -> impl Iterator<Item = (String, String)> {
     let all: Vec<String> = config::names()
-        .map(|name| format!("--{name}\n10\n"))
+        .map(|name| format!("--{name}\n10"))
         .collect();
     [
-        ("numbers", all.concat()),
+        ("numbers", all.join("\0")),
         (
             "alone",
             "-p\n1884\n-v\n--retain-available\n-q\n-d\n--allow-anonymous".to_string(),
