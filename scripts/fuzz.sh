@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Fuzzes midge: scripts/fuzz.sh [SECONDS] [TARGET...]
+# Fuzzes midge: scripts/fuzz.sh [SECONDS | --keep] [TARGET...]
 #
 # Runs the targets of fuzz/ (decode, broker, flags, or those named) at the same time, one process
 # each, for SECONDS (60 by default), and says at the end what they did. New inputs go to
 # fuzz/found/TARGET, where the next run begins; the corpus in fuzz/corpus is only read. An input
 # that crashes, hangs or eats memory goes to fuzz/artifacts/TARGET, and the exit status is 1.
+# With --keep nothing is run: the corpus becomes the few inputs that reach most of what was found.
 # It needs nightly Rust, cargo-fuzz and a C++ compiler, and installs the first two if rustup is
 # there. docs/testing.md tells the rest.
 set -euo pipefail
@@ -15,12 +16,12 @@ unset CARGO_TARGET_DIR # cargo-fuzz has its own, fuzz/target
 export ASAN_OPTIONS=quarantine_size_mb=16
 
 usage() {
-  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 [[ ${1:-} != -h && ${1:-} != --help ]] || { usage && exit 0; }
 seconds=60
-if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+if [[ ${1:-} =~ ^[0-9]+$ || ${1:-} == --keep ]]; then
   seconds=$1
   shift
 fi
@@ -45,21 +46,29 @@ max_len() {
   esac
 }
 
+# Inputs of each target that the repository keeps, besides seeds and regressions.
+kept() {
+  case $1 in
+    broker) echo 80 ;;
+    *) echo 40 ;;
+  esac
+}
+
 pids=()
 trap '((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true' EXIT
 
-# Where a target is built. A broker's steps are many and midge has no unsafe code: without
-# AddressSanitizer and the tracing of comparisons it gets five times as far.
+# Where a target is built. midge has no unsafe code: without AddressSanitizer and the tracing of
+# comparisons most get five to ten times as far; decode, which is quick, has both.
 target_dir() {
   case $1 in
-    broker) echo fuzz/target/plain ;;
-    *) echo fuzz/target ;;
+    decode) echo fuzz/target ;;
+    *) echo fuzz/target/plain ;;
   esac
 }
 
 build() {
   local options=(--target-dir "$(target_dir "$1")")
-  [[ $1 != broker ]] || options+=(--sanitizer none --no-trace-compares)
+  [[ $1 == decode ]] || options+=(--sanitizer none --no-trace-compares)
   cargo +nightly fuzz build "${options[@]}" "$1"
 }
 
@@ -68,12 +77,25 @@ for target in "${targets[@]}"; do
   build "$target"
 done
 triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
+binary() {
+  echo "$(target_dir "$1")/$triple/release/$1"
+}
+
+if [[ $seconds == --keep ]]; then
+  for target in "${targets[@]}"; do
+    mkdir -p "fuzz/found/$target"
+    scripts/fuzz_keep.py "$(binary "$target")" "fuzz/found/$target" "fuzz/corpus/$target" \
+      "$(kept "$target")"
+  done
+  exit
+fi
+
 for target in "${targets[@]}"; do
   mkdir -p "fuzz/found/$target" "fuzz/artifacts/$target"
   options=(-max_total_time="$seconds" -max_len="$(max_len "$target")" -timeout=10
     -rss_limit_mb=1024 -dict=fuzz/mqtt.dict -artifact_prefix="fuzz/artifacts/$target/"
     -print_final_stats=1)
-  nice -n 10 "$(target_dir "$target")/$triple/release/$target" "${options[@]}" \
+  nice -n 10 "$(binary "$target")" "${options[@]}" \
     "fuzz/found/$target" "fuzz/corpus/$target" >"fuzz/found/$target.log" 2>&1 &
   pids+=($!)
   echo "$target: fuzz/found/$target.log"

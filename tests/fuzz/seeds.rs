@@ -273,6 +273,14 @@ fn stories() -> impl Iterator<Item = (&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         (
+            "resumed-with-less",
+            vec![
+                [line(0, 4), say(0, &subscribe(6, 2)), line(1, 2)].concat(),
+                [burst(1, &publish(2)), verb(0, END_TURN, 0), line(0, 5)].concat(),
+                [verb(0, READ, 7), answers(), answers(), answers()].concat(),
+            ],
+        ),
+        (
             "shared",
             vec![
                 [line(0, 4), line(1, 4), line(2, 5), line(3, 2)].concat(),

@@ -45,7 +45,18 @@ pub const DISCONNECT: u8 = 12;
 pub const AUTH: u8 = 13;
 pub const FROM_SERVER: u8 = 14;
 
-const CLIENT_IDS: [&str; 8] = ["a", "b", "c", "d", "", "e\u{1b}[1m", "f", "\u{feff}g"];
+const CLIENT_IDS: [&str; 8] = [
+    "a",
+    "b",
+    "c",
+    "d",
+    "",
+    "e\u{1b}[1m",
+    text(&[b'x'; 1_025]),
+    "\u{feff}g",
+];
+/// One level more than there may be.
+const DEEP: &str = text(&[b'/'; 128]);
 const KEEP_ALIVES: [u16; 8] = [0, 0, 0, 1, 10, 60, 600, u16::MAX];
 const TOPICS: [&str; 16] = [
     "a",
@@ -63,7 +74,7 @@ const TOPICS: [&str; 16] = [
     "é",
     "$x/y",
     "b/c",
-    "b//c",
+    DEEP,
 ];
 const FILTERS: [&str; 32] = [
     "a",
@@ -87,7 +98,7 @@ const FILTERS: [&str; 32] = [
     "$share/h/#",
     "$share/g/a/+",
     "$share/h/+/b",
-    "$share/g/b",
+    DEEP,
     "$SYS/#",
     "$SYS/broker/clients/#",
     "$SYS/broker/uptime",
@@ -103,6 +114,13 @@ const PAYLOAD_BYTES: [usize; 6] = [0, 1, 3, 40, 1_100, 4_200];
 /// Filters of one SUBSCRIBE or UNSUBSCRIBE: so many that its answer is too large for some.
 const FILTER_COUNTS: [u8; 4] = [1, 2, 3, 14];
 const FILLER: [u8; 4_200] = [b'x'; 4_200];
+
+const fn text(bytes: &'static [u8]) -> &'static str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => panic!("not a text"),
+    }
+}
 
 /// Reads one packet off the input and writes it as `version` has it; a CONNECT has its own. `again`
 /// is how often the same was said before: Packet Identifiers are counted up by it.
@@ -132,6 +150,9 @@ fn connect(input: &mut Input, variant: u8, out: &mut Vec<u8>) {
     let mut block = PropertyBlock::new();
     if version == Version::V5 {
         connect_properties(input, &mut block);
+        if variant & 3 == 3 && who >> 5 == 7 {
+            block.text(PropertyId::AuthenticationMethod, "m");
+        }
     }
     let mut will_block = PropertyBlock::new();
     let will = (variant & 8 != 0).then(|| will(input, version, &mut will_block));
@@ -257,8 +278,11 @@ fn publish_properties(what: u8, block: &mut PropertyBlock) {
     if what & 2 != 0 {
         block.number(PropertyId::PayloadFormatIndicator, 1);
     }
-    if what & 4 != 0 {
-        block.number(PropertyId::TopicAlias, u32::from(what >> 3 & 3));
+    match what & 0x44 {
+        0 => {}
+        // Which only a server may send.
+        0x40 => _ = block.number(PropertyId::SubscriptionIdentifier, 1),
+        _ => _ = block.number(PropertyId::TopicAlias, u32::from(what >> 3 & 3)),
     }
     if what & 0x20 != 0 {
         block
