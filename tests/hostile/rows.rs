@@ -343,10 +343,15 @@ const SUBSCRIBE: &[Row] = &[
         "SUBACK 0x80, stays", "SUBACK 0x8F, stays"),
     row("filter of 65,535 bytes in one level", Connected, |v| filters(v, &[&[b'x'; STRING_MAX]]), "SUBACK 0x00, stays", "SUBACK 0x00, stays"),
     row("65 patterns of wildcards", Connected, |v| {
-        let texts: Vec<String> = (1..=65).map(|count| format!("hostile/shapes{}", "/+".repeat(count))).collect();
+        let texts: Vec<String> = (1..=65).map(|count| format!("hostile/shapes{}/+", "/x".repeat(count))).collect();
         let filters: Vec<(&[u8], u8)> = texts.iter().map(|text| (text.as_bytes(), 0)).collect();
         one(subscribe(v, b"", &filters))
     }, "SUBACK 64 × 0x00 0x80, stays", "SUBACK 64 × 0x00 0x97, stays"),
+    row("patterns with 5 times 100 wildcards, and 100 more", Connected, |v| {
+        let texts: Vec<String> = (0..6).map(|depth| format!("{}hostile{}", "x/".repeat(depth), "/+".repeat(100))).collect();
+        let filters: Vec<(&[u8], u8)> = texts.iter().map(|text| (text.as_bytes(), 0)).collect();
+        one(subscribe(v, b"", &filters))
+    }, "SUBACK 5 × 0x00 0x80, stays", "SUBACK 5 × 0x00 0x97, stays"),
     row("UNSUBSCRIBE without a filter", Connected, |v| one(unsubscribe(v, &[])), // [MQTT-3.10.3-2] [v3 MQTT-3.10.3-2]
         "closed", "DISCONNECT 0x82, closed"),
     row("UNSUBSCRIBE from a filter that is none", Connected, |v| of(&[b"", b"a#", b"$share//a"], |filter| unsubscribe(v, &[filter])),
