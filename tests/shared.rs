@@ -191,6 +191,42 @@ fn what_a_member_leaves_behind_for_ever_goes_to_another() {
     }
 }
 
+/// Seed 64254: what nobody could take made all behind it be lost with the session.
+#[test]
+fn what_no_member_can_take_does_not_hold_up_what_one_can() {
+    let large = "x".repeat(200);
+    for (first, qos, fillings) in [("q", QoS::AtMostOnce, 1), (&large, QoS::AtLeastOnce, 2)] {
+        let mut options = Options {
+            queue_qos0_messages: true,
+            ..Options::default()
+        };
+        options.limits.outbound_bytes_max = 100;
+        options.limits.queued_bytes_max = 300;
+        let mut world = World::with(options);
+        let publisher = world.client(V311, "p");
+        let a = member(&mut world, V5, "a", QoS::AtLeastOnce);
+        world.lose(a);
+        world.publish_as(publisher, qos, "t", first);
+        world.publish_as(publisher, QoS::AtLeastOnce, "t", "small");
+        // b reads nothing: no room for QoS 0, or not for so many bytes in its queue.
+        let b = member(&mut world, V5, "b", QoS::AtLeastOnce);
+        world.subscribe(b, "b", QoS::AtLeastOnce);
+        world.read_only(b, 0);
+        let filling = "f".repeat(130);
+        for _ in 0..fillings {
+            world.publish_as(publisher, QoS::AtLeastOnce, "b", &filling);
+        }
+        // Its session ends with a clean start.
+        world.client(V5, "a");
+        while world.owed(b) > 0 {
+            world.read_only(b, 1_000);
+        }
+        let mut expected = vec![filling; fillings];
+        expected.push("small".to_string());
+        assert_eq!(world.payloads(b), expected, "{qos:?}");
+    }
+}
+
 #[test]
 fn the_only_member_keeps_its_messages() {
     let mut world = World::new();

@@ -3,7 +3,7 @@
 //! A message stays with its session unless another member takes it then and there: nothing is lost
 //! on the way. A QoS 2 message that was sent stays in any case [MQTT-4.8.2-4] [MQTT-4.8.2-5].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::deadlines::Millis;
 use super::deliver::{Outgoing, Publication, Readiness};
@@ -24,14 +24,17 @@ pub(super) enum Leaving {
     Group(GroupId),
 }
 
+/// The bytes of the smallest message of a QoS that nobody in a group takes: as all that the members
+/// do meanwhile is take more, they need not be asked for others like it.
+type Exhausted = BTreeMap<(GroupId, QoS), usize>;
+
 impl Broker {
     pub(super) fn hand_on_shared(&mut self, id: SessionId, leaving: Leaving, now: Millis) {
         if self.subscriptions.shared_count() == 0 || !self.sessions[id].pending().has_shared() {
             return;
         }
         let (mut inflight, mut queue) = self.sessions[id].pending_mut().take_pending();
-        // Groups in which nobody takes anything: they are not asked for each message anew.
-        let mut exhausted = BTreeSet::new();
+        let mut exhausted = Exhausted::new();
         // [MQTT-3.10.4-3] after an UNSUBSCRIBE the delivery of what was sent is completed.
         if !matches!(leaving, Leaving::Group(_)) {
             inflight.retain(|inflight| match inflight.delivery() {
@@ -51,7 +54,7 @@ impl Broker {
         id: SessionId,
         leaving: Leaving,
         delivery: &Delivery,
-        exhausted: &mut BTreeSet<GroupId>,
+        exhausted: &mut Exhausted,
         now: Millis,
     ) -> bool {
         let Some(group) = delivery.group() else {
@@ -77,9 +80,11 @@ impl Broker {
             scratch: Vec::new(),
             template: None,
         };
-        let taker = match exhausted.contains(&group) {
-            true => None,
-            false => self.ready_member(group, Some(id), &outgoing),
+        let kind = (group, delivery.message.qos());
+        let refused = exhausted.get(&kind).copied().unwrap_or(usize::MAX);
+        let taker = match delivery.message.len() < refused {
+            true => self.ready_member(group, Some(id), &outgoing),
+            false => None,
         };
         match taker {
             Some((ready, member)) if ready < Readiness::Absent || leaving == Leaving::Session => {
@@ -87,7 +92,7 @@ impl Broker {
                 true
             }
             Some(_) | None => {
-                exhausted.insert(group);
+                exhausted.insert(kind, delivery.message.len().min(refused));
                 false
             }
         }
