@@ -21,8 +21,11 @@ flags=("$@")
 while (($# > 0)); do
   case $1 in
     --quick) shift ;;
-    --only) write=() && shift 2 ;;
-    --rounds) shift 2 ;;
+    --only | --rounds)
+      (($# > 1)) || { usage >&2 && exit 2; }
+      [[ $1 == --rounds ]] || write=()
+      shift 2
+      ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
   esac

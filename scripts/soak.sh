@@ -21,14 +21,18 @@ started=$SECONDS
 seconds=$(awk -v hours="$hours" 'BEGIN { printf "%d", hours * 3600 }')
 end=$((first + most))
 at=$first
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-cargo test --release --test simulation --no-run
+# Built once: what happens to the tree meanwhile must not change what is counted.
+built=$(cargo test --release --test simulation --no-run 2>&1 | tee /dev/stderr)
+program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' <<<"$built")
+cp "$program" "$work/simulation"
+
 while ((at < end && SECONDS - started < seconds)); do
   next=$((at + block < end ? at + block : end))
-  if ! SEEDS=$at..$next cargo test -q --release --test simulation -- --nocapture >"$log" 2>&1; then
-    cat "$log"
+  if ! SEEDS=$at..$next "$work/simulation" --nocapture >"$work/log" 2>&1; then
+    cat "$work/log"
     exit 1
   fi
   printf '%d seeds passed (%d to %d), %d s\n' $((next - first)) "$first" $((next - 1)) \

@@ -3,8 +3,8 @@
 //! A broker without sockets, as in the other stories, but without its invariants being checked at
 //! every step, which would look at all filters each time. Nothing here measures time: the index
 //! looks once for a topic as it stands and once for each pattern of wildcards that fits, so the
-//! patterns that were let in are the bound. `src/broker/subscriptions.rs` counts its lookups in a
-//! test of its own, and `scripts/instructions.sh` the instructions.
+//! patterns that were let in are the bound. `src/broker/subscriptions.rs` counts the patterns that
+//! fit in a test of its own, and `scripts/instructions.sh` all instructions.
 
 #[path = "common/mod.rs"]
 mod common;

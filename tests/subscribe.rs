@@ -439,6 +439,37 @@ fn a_pattern_may_have_many_wildcards_but_not_very_many_of_them() {
 }
 
 #[test]
+fn all_patterns_together_have_a_limit_of_wildcards_too() {
+    let mut world = World::new();
+    let mut granted = vec![];
+    let mut pluses = 0;
+    // Each client brings up as many as it may, in patterns that no other has.
+    for client in 0..40 {
+        let id = format!("c{client}");
+        let hostile = world.client(V5, &id);
+        for pattern in 0..5 {
+            let number = client * 5 + pattern;
+            let filter = "x/".repeat(number % 25) + &"+/".repeat(100 - number / 25) + "#";
+            world.send(hostile, &subscribe(1, &[(&filter, qos0())]));
+            if world.read(hostile).reasons() == [R::Success] {
+                granted.push(hostile);
+                pluses += 100 - number / 25;
+            }
+        }
+    }
+    assert!(pluses <= Limits::WILDCARD_PLUSES_MAX);
+    assert!(pluses + 100 > Limits::WILDCARD_PLUSES_MAX, "{pluses}");
+    let honest = world.client(V5, "honest");
+    let filter = "y/".to_string() + &"+/".repeat(101) + "#";
+    world.send(honest, &subscribe(1, &[(&filter, qos0())]));
+    assert_eq!(world.read(honest).reasons(), [R::QuotaExceeded]);
+    // Once one of them has left, there is room.
+    world.lose(granted[0]);
+    world.send(honest, &subscribe(2, &[(&filter, qos0())]));
+    assert_eq!(world.read(honest).reasons(), [R::Success]);
+}
+
+#[test]
 fn unsubscribe_is_answered_for_every_filter() {
     for version in ALL {
         let mut world = World::new();

@@ -78,7 +78,7 @@ impl Broker {
         // [MQTT-3.1.2-26] [MQTT-3.1.2-27] not beyond the client's maximum, which is 0 if absent.
         let aliases = number(PropertyId::TopicAliasMaximum).map_or(0, |n| n as u16);
         let aliases = aliases.min(limits.topic_alias_max_broker);
-        if connect.version == Version::V5 && (aliases > 0 || limits.topic_alias_max > 0) {
+        if connect.version == Version::V5 && aliases > 0 {
             connection.aliases = Some(Box::new(Aliases::new(aliases, self.hash)));
         }
     }

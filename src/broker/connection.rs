@@ -353,12 +353,13 @@ impl Connections {
         if is_special {
             return self.publish(id, content, sending, now);
         }
-        if template.fit(connection.version, content, sending) > connection.packet_bytes_max {
+        let encoded = template.fit(connection.version, content, sending);
+        if encoded.len() > connection.packet_bytes_max {
             return Sent::TooLarge;
         }
         let outbound = &mut connection.outbound;
         outbound.borrow_from(&mut self.spare);
-        template.append(sending.packet_id, outbound.next_packet());
+        encoded.append(sending.packet_id, outbound.next_packet());
         self.note_published(id, content);
         Sent::Yes
     }

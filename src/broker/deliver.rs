@@ -1,6 +1,6 @@
 //! How a new message reaches those who want it: retained, routed, sent at once or queued.
 //!
-//! A message is copied once, by the first that has to keep it, and shared by all others. What a
+//! A message is kept once, by the first that has to, and shared by all others. What a
 //! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 

@@ -140,7 +140,7 @@ impl Broker {
 
     fn disconnect_session(&mut self, id: SessionId, end: End, now: Millis) {
         let session = &mut self.sessions[id];
-        session.connection = None;
+        session.disconnected();
         // [MQTT-3.1.2-10] gone without being sent.
         if end == End::Disconnected {
             session.will = None;

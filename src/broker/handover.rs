@@ -89,6 +89,8 @@ impl Broker {
         match taker {
             Some((ready, member)) if ready < Readiness::Absent || leaving == Leaving::Session => {
                 self.deliver_to_member(group, member, &mut outgoing, now);
+                // Where something waits, a QoS 0 message may wait behind it.
+                exhausted.remove(&(group, QoS::AtMostOnce));
                 true
             }
             Some(_) | None => {

@@ -202,8 +202,10 @@ impl Broker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // Of the time that has passed, only whole milliseconds count: nothing is due too early.
+        let passed = now.saturating_duration_since(self.started).as_millis() as Millis;
         let now = self.millis(now);
-        while let Some(timer) = self.deadlines.pop_due(now) {
+        while let Some(timer) = self.deadlines.pop_due(passed) {
             match timer {
                 Timer::Connection(id) => self.on_connection_deadline(id, now),
                 Timer::SessionExpiry(id) => {
@@ -457,7 +459,7 @@ impl Broker {
         self.end_connection(id, End::Refused(refusal), now);
     }
 
-    /// Rounded up, so that nothing is due too early.
+    /// What is called now, rounded up.
     fn millis(&self, now: Instant) -> Millis {
         let since = now.saturating_duration_since(self.started);
         since.as_secs() * 1_000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))

@@ -103,8 +103,9 @@ impl Outbound {
         let chunks = self.chunks.get_or_insert_default();
         if !self.tail.is_empty() {
             chunks.bytes += self.tail.len();
-            let tail = std::mem::take(&mut self.tail);
-            chunks.queue.push_back(Chunk::Packets(tail));
+            // A few bytes as a rule: the tail keeps its buffer.
+            chunks.queue.push_back(Chunk::Packets(self.tail.clone()));
+            self.tail.clear();
         }
         chunks.bytes += message.payload().len();
         chunks.queue.push_back(Chunk::Payload(message));

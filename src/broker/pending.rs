@@ -365,6 +365,17 @@ impl Pending {
         self.queue_bytes = queue.iter().map(|delivery| delivery.message.len()).sum();
         self.sent = self.sent.min(inflight.len());
         (self.inflight, self.queue) = (inflight, queue);
+        give_back(&mut self.inflight);
+    }
+
+    /// The client is away, and may be for long: what is empty gives its memory back.
+    pub fn rest(&mut self) {
+        if self.inflight.is_empty() {
+            self.inflight = VecDeque::new();
+        }
+        if self.queue.is_empty() {
+            self.queue = Queue::new();
+        }
     }
 
     /// Panics where the parts of the state disagree, or are larger than they may be.
@@ -374,6 +385,7 @@ impl Pending {
         assert!(self.queue.len() <= limits.queued_messages_max);
         assert!(self.queue_bytes <= limits.queued_bytes_max);
         assert!(self.sent <= self.inflight.len());
+        self.queue.check_invariants();
         let delivery = |inflight: &'_ Inflight| inflight.delivery().map_or(0, |d| d.message.len());
         assert_eq!(
             self.inflight.iter().map(delivery).sum::<usize>(),

@@ -2,7 +2,7 @@
 
 use log::debug;
 
-use super::connection::Connection;
+use super::connection::{Aliases, Connection};
 use super::deadlines::Millis;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
@@ -113,10 +113,9 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
         }
         let index = alias as usize - 1;
-        let aliases = self.connections[id].aliases.as_mut();
-        let inbound = &mut aliases
-            .expect("there are aliases where the maximum is not 0")
-            .inbound;
+        let aliases = &mut self.connections[id].aliases;
+        let aliases = aliases.get_or_insert_with(|| Box::new(Aliases::new(0, self.hash)));
+        let inbound = &mut aliases.inbound;
         if publish.topic.is_empty() {
             let known = inbound.get(index).cloned().flatten();
             return known

@@ -74,10 +74,16 @@ impl Queue {
 
     /// Keeps those that `keep` says, in their order.
     pub fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) {
-        for block in &mut self.blocks {
-            block.retain(&mut keep);
-        }
-        self.blocks.retain(|block| !block.is_empty());
-        self.len = self.blocks.iter().map(VecDeque::len).sum();
+        // Anew, so that no block is left with a few.
+        let all = std::mem::take(self);
+        let kept = all.blocks.into_iter().flatten().filter(|one| keep(one));
+        kept.for_each(|delivery| self.push(delivery));
+    }
+
+    /// Panics where it takes more memory than it may.
+    pub fn check_invariants(&self) {
+        let len: usize = self.blocks.iter().map(VecDeque::len).sum();
+        assert_eq!(len, self.len);
+        assert!(self.blocks.len() <= self.len / BLOCK + 2);
     }
 }

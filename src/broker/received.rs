@@ -3,6 +3,9 @@
 
 use crate::packet::PacketId;
 
+/// Ids that there is room for where there are none.
+const SPARE: usize = 32;
+
 #[derive(Debug, Default)]
 pub struct Received {
     /// In order of the ids; `true` where it came on the present connection.
@@ -31,6 +34,9 @@ impl Received {
             return false;
         };
         let (_, here) = self.ids.remove(at);
+        if self.ids.is_empty() {
+            self.ids.shrink_to(SPARE);
+        }
         self.here -= usize::from(here);
         true
     }

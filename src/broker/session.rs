@@ -75,6 +75,14 @@ impl Session {
         }
     }
 
+    /// The client is gone.
+    pub fn disconnected(&mut self) {
+        self.connection = None;
+        if let Some(pending) = &mut self.pending {
+            pending.rest();
+        }
+    }
+
     /// The client is connected (again).
     pub fn connected(&mut self, connection: ConnectionId) {
         assert!(self.connection.is_none(), "a session with two connections");

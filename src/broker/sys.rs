@@ -100,7 +100,7 @@ impl Sys {
 
     /// Exponential averages per minute over 1, 5 and 15 minutes.
     fn average(&mut self, counters: &Counters, now: Millis) {
-        let minutes = (now - self.averaged) as f64 / 60_000.0;
+        let minutes = now.saturating_sub(self.averaged) as f64 / 60_000.0;
         if minutes <= 0.0 {
             return;
         }
@@ -143,7 +143,7 @@ impl Broker {
     /// Publishes what has changed.
     pub(super) fn refresh_sys(&mut self, now: Millis) {
         // Subscribing again and again must not make us count again and again.
-        let fresh = !self.sys.published.is_empty() && now - self.sys.averaged < FRESH;
+        let fresh = !self.sys.published.is_empty() && now.saturating_sub(self.sys.averaged) < FRESH;
         if self.options.sys_interval.is_none() || fresh {
             return;
         }

@@ -7,9 +7,20 @@ use super::connection::Sending;
 use super::message::Content;
 use crate::packet::{PacketId, Publish, QoS, Version};
 
+/// The largest buffer that is kept for the next message.
+const SPARE_BYTES: usize = 64 << 10;
+
 #[derive(Debug, Default)]
 pub struct Template {
-    made_for: Option<(Version, QoS, bool)>,
+    /// Of those, only so many are of the present message.
+    encoded: Vec<Encoded>,
+    count: usize,
+}
+
+/// What all get who are sent it in the same way.
+#[derive(Debug)]
+pub struct Encoded {
+    way: (Version, QoS, bool),
     bytes: Vec<u8>,
     packet_id_at: usize,
 }
@@ -17,31 +28,56 @@ pub struct Template {
 impl Template {
     /// Another message begins.
     pub fn clear(&mut self) {
-        self.made_for = None;
+        self.count = 0;
+        let is_spare = |one: &Encoded| one.bytes.capacity() <= SPARE_BYTES;
+        self.encoded.retain(is_spare);
     }
 
-    /// Makes it fit, and says how long the packet is.
-    pub fn fit(&mut self, version: Version, content: &Content, sending: Sending) -> usize {
-        let wanted = Some((version, sending.qos, sending.retain));
-        if self.made_for != wanted {
-            self.made_for = wanted;
-            let publish = Publish {
-                dup: false,
-                qos: sending.qos,
-                retain: sending.retain,
-                topic: content.topic.as_str(),
-                packet_id: sending.packet_id,
-                properties: content.properties,
-                payload: content.payload,
-            };
-            self.bytes.clear();
-            publish.encode(version, &mut self.bytes);
-            self.packet_id_at = publish.packet_id_at(version);
+    /// The packet for a client of that version, but for its Packet Identifier.
+    pub fn fit(&mut self, version: Version, content: &Content, sending: Sending) -> &Encoded {
+        let way = (version, sending.qos, sending.retain);
+        let mut made = self.encoded[..self.count].iter();
+        let at = match made.position(|one| one.way == way) {
+            Some(at) => at,
+            None => self.encode(way, content, sending),
+        };
+        &self.encoded[at]
+    }
+
+    fn encode(&mut self, way: (Version, QoS, bool), content: &Content, sending: Sending) -> usize {
+        let publish = Publish {
+            dup: false,
+            qos: sending.qos,
+            retain: sending.retain,
+            topic: content.topic.as_str(),
+            packet_id: sending.packet_id,
+            properties: content.properties,
+            payload: content.payload,
+        };
+        let at = self.count;
+        if at == self.encoded.len() {
+            let (bytes, packet_id_at) = (Vec::new(), 0);
+            self.encoded.push(Encoded {
+                way,
+                bytes,
+                packet_id_at,
+            });
         }
+        let encoded = &mut self.encoded[at];
+        encoded.way = way;
+        encoded.bytes.clear();
+        publish.encode(way.0, &mut encoded.bytes);
+        encoded.packet_id_at = publish.packet_id_at(way.0);
+        self.count += 1;
+        at
+    }
+}
+
+impl Encoded {
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends the packet that it was made to fit.
     pub fn append(&self, packet_id: Option<PacketId>, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
