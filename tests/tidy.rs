@@ -200,6 +200,33 @@ fn the_readme_mentions_every_flag() {
     );
 }
 
+/// What an editor leaves begins with a dot.
+#[test]
+fn nothing_stands_at_the_top_that_does_not_belong_there() {
+    let known = [
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "benches",
+        "docs",
+        "fuzz",
+        "scripts",
+        "src",
+        "tests",
+    ];
+    let entries = fs::read_dir(root()).expect("the package has a folder");
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let strange = names.filter(|name| {
+        let is_built = name == "target" || name.starts_with('.');
+        !is_built && !known.contains(&&**name)
+    });
+    assert_none(strange.collect());
+}
+
 // ---- files --------------------------------------------------------------------------------------
 
 struct File {
