@@ -201,6 +201,8 @@ pub struct Model {
     pub losses: usize,
     /// Two messages that look the same are under way: nobody can tell any more which is which.
     pub is_blind: bool,
+    /// Several things are due at once, in an order that is not defined.
+    is_unordered: bool,
 }
 
 impl Model {
@@ -218,6 +220,7 @@ impl Model {
             deliveries: 0,
             losses: 0,
             is_blind: false,
+            is_unordered: false,
         }
     }
 
@@ -284,7 +287,9 @@ impl Model {
     /// [`Model::must_be_closed_by`].
     pub fn time_passed(&mut self) {
         while let Some((at, is_will, uid)) = self.next_timer().filter(|timer| timer.0 <= self.now) {
-            let _ = at;
+            let same = |due: Option<Millis>| usize::from(due == Some(at));
+            let count = |session: &Session| same(session.expiry_at) + same(session.will_at);
+            self.is_unordered |= self.sessions.iter().map(count).sum::<usize>() > 1;
             if is_will {
                 self.session(uid).will_at = None;
                 self.publish_will(uid);
@@ -292,6 +297,7 @@ impl Model {
                 self.end_session(uid);
             }
         }
+        self.is_unordered = false;
     }
 
     fn next_timer(&self) -> Option<(Millis, bool, usize)> {
@@ -1017,7 +1023,9 @@ impl Model {
             copy.at_once = false;
             copy.droppable = true;
         }
-        if is_full && !copy.at_once {
+        // Which of several wills finds the last place is not defined.
+        let may_be_full = self.is_unordered && is_tight(limits);
+        if (is_full || may_be_full) && !copy.at_once {
             copy.droppable = true;
             if self.options.queue_overflow == QueueOverflow::DropOldest {
                 session
