@@ -50,7 +50,8 @@ max_len() {
 kept() {
   case $1 in
     broker) echo 80 ;;
-    *) echo 40 ;;
+    decode) echo 55 ;;
+    *) echo 30 ;;
   esac
 }
 

@@ -346,6 +346,19 @@ fn stories() -> impl Iterator<Item = (&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         (
+            "too-large",
+            vec![
+                // These take no more than 13 and 60 bytes.
+                say(0, &[g::CONNECT | 0x50, 0, 0x10]),
+                [&[step(0, PACKET, 0), g::SUBSCRIBE | 0x30, 1], &[0; 28][..]].concat(),
+                say(1, &[g::CONNECT | 0x50, 1, 0x20]),
+                [say(1, &subscribe(4, 0)), line(2, 3)].concat(),
+                (50..56)
+                    .flat_map(|length| say(2, &[g::PUBLISH, 0x61, length]))
+                    .collect(),
+            ],
+        ),
+        (
             "raw",
             vec![
                 vec![step(0, RAW, 0), 15],

@@ -167,6 +167,9 @@ impl Peer {
                 // [MQTT-3.14.0-1] and what a server has no reason to say.
                 assert_eq!(self.version(), Version::V5, "DISCONNECT before MQTT 5.0");
                 assert!(disconnect.reason.is_error());
+                // It does not read what it is sent: it must be owed that much.
+                let slow = disconnect.reason == ReasonCode::QuotaExceeded;
+                assert!(!slow || self.owed > rules.outbound_bytes_hard);
                 self.phase = Phase::Over;
             }
             Packet::ConnAck(_) => panic!("a second CONNACK"),
