@@ -25,7 +25,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Built once: what happens to the tree meanwhile must not change what is counted.
-built=$(cargo test --release --test simulation --no-run 2>&1)
+if ! built=$(cargo test --release --test simulation --no-run 2>&1); then
+  printf '%s\n' "$built" >&2
+  exit 1
+fi
 program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' <<<"$built")
 cp "$program" "$work/simulation"
 
