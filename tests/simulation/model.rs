@@ -922,12 +922,14 @@ impl Model {
     fn publish(&mut self, message: Message) -> Result<usize, Message> {
         self.is_blind |= self.is_under_way(&message.topic, &message.payload);
         if message.retain {
-            let count = self
-                .retained
-                .iter()
-                .filter(|old| old.topic != message.topic)
-                .count();
-            if !message.payload.is_empty() && count >= self.options.limits.retained_messages_max {
+            let others = self.retained.iter();
+            let others = others.filter(|old| old.topic != message.topic);
+            let is_alive = |old: &&Rc<Message>| old.expires_at.is_none_or(|at| at > self.now);
+            let (all, alive) = (others.clone().count(), others.filter(is_alive).count());
+            let most = self.options.limits.retained_messages_max;
+            if !message.payload.is_empty() && all >= most {
+                // What has expired takes a place until it is swept out, some time.
+                self.is_blind |= alive < most;
                 return Err(message);
             }
             self.retained.retain(|old| old.topic != message.topic);
