@@ -928,8 +928,9 @@ impl Model {
             let (all, alive) = (others.clone().count(), others.filter(is_alive).count());
             let most = self.options.limits.retained_messages_max;
             if !message.payload.is_empty() && all >= most {
-                // What has expired takes a place until it is swept out, some time.
-                self.is_blind |= alive < most;
+                // What has expired takes a place until it is swept out, some time; and which of
+                // several wills finds the last place is not defined.
+                self.is_blind |= alive < most || self.is_unordered;
                 return Err(message);
             }
             self.retained.retain(|old| old.topic != message.topic);
