@@ -9,6 +9,9 @@
 //! "nobody" is the same for topics that nobody wants, that is, nearly all reading and finding. 64
 //! publishes make a turn. `--quick` leaves out the million of filters.
 
+#[path = "scenarios/topics.rs"]
+mod topics;
+
 use std::env;
 use std::fs;
 use std::io::IoSlice;
@@ -20,6 +23,7 @@ use midge::broker::{Broker, ConnectionId, Turn};
 use midge::packet::{
     Connect, Packet, Properties, Publish, QoS, Subscribe, SubscriptionOptions, Version,
 };
+use topics::filter_and_topic;
 
 const ROUNDS: usize = 9;
 /// Publishes of a round, and of one where each takes long.
@@ -77,25 +81,6 @@ fn print_filters(quick: bool) {
             "{:<34} {matched:>12.0} {unmatched:>12.0} {subscribing:>14.0} {bytes:>14}",
             format!("{count} filters"),
         );
-    }
-}
-
-/// Filter number `index`, and a topic that matches it and no other.
-fn filter_and_topic(index: usize) -> (String, String) {
-    let site = index % 97;
-    match index % 10 {
-        0..7 => {
-            let topic = format!("site/{site}/device/{index}/temperature");
-            (topic.clone(), topic)
-        }
-        7..9 => (
-            format!("room/{site}/+/{index}/humidity"),
-            format!("room/{site}/west/{index}/humidity"),
-        ),
-        _ => (
-            format!("plant/{site}/{index}/#"),
-            format!("plant/{site}/{index}/pump/pressure"),
-        ),
     }
 }
 

@@ -8,6 +8,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "../benches/scenarios/topics.rs"]
+mod topics;
 
 use std::collections::BTreeSet;
 use std::io::IoSlice;
@@ -17,6 +19,7 @@ use common::{Prng, connect, publish, subscribe};
 use midge::broker::limits::{Limits, Options};
 use midge::broker::{Broker, ConnectionId, Turn};
 use midge::packet::{self, Packet, QoS, ReasonCode, SubscriptionOptions, Version};
+use topics::filter_and_topic;
 
 /// A build without optimization would take half a minute for all of them.
 const FILTERS: usize = if cfg!(debug_assertions) {
@@ -132,25 +135,6 @@ fn every_pattern(topic: &[&str], number: usize) -> Vec<String> {
     let single = (1..1 << topic.len()).map(|bits| with(bits, topic.len()));
     let pattern = multi.chain(single).nth(number);
     pattern.into_iter().map(|levels| levels.join("/")).collect()
-}
-
-/// Filter number `index`, and a topic that matches it and no other.
-fn filter_and_topic(index: usize) -> (String, String) {
-    let site = index % 97;
-    match index % 10 {
-        0..7 => {
-            let topic = format!("site/{site}/device/{index}/temperature");
-            (topic.clone(), topic)
-        }
-        7..9 => (
-            format!("room/{site}/+/{index}/humidity"),
-            format!("room/{site}/west/{index}/humidity"),
-        ),
-        _ => (
-            format!("plant/{site}/{index}/#"),
-            format!("plant/{site}/{index}/pump/pressure"),
-        ),
-    }
 }
 
 /// A pattern of wildcards of its own for every `number` up to 2,048; `name` keeps it from matching.

@@ -8,6 +8,8 @@
 //! curtain (connections, subscriptions, enough messages for every buffer to have its size) is not
 //! counted either.
 
+mod topics;
+
 use std::io::IoSlice;
 use std::time::Instant;
 
@@ -19,6 +21,7 @@ use midge::packet::{
 };
 
 use Version::{V5, V311};
+use topics::filter_and_topic;
 
 const PAYLOAD: &[u8] = &[b'x'; 100];
 const TOPIC: &str = "site/12/device/03456/temperature";
@@ -550,26 +553,6 @@ fn encoded(version: Version, packet: &Packet) -> Vec<u8> {
 }
 
 // ---- topics ---------------------------------------------------------------------------------
-
-/// Filter number `index`, and a topic that matches it and no other; all equally long, so that many
-/// filters cost what few do.
-fn filter_and_topic(index: usize) -> (String, String) {
-    let site = index % 97;
-    match index % 10 {
-        0..7 => {
-            let topic = format!("site/{site:02}/device/{index:05}/temperature");
-            (topic.clone(), topic)
-        }
-        7..9 => (
-            format!("room/{site:02}/+/{index:05}/humidity"),
-            format!("room/{site:02}/west/{index:05}/humidity"),
-        ),
-        _ => (
-            format!("plant/{site:02}/{index:05}/#"),
-            format!("plant/{site:02}/{index:05}/pump/pressure"),
-        ),
-    }
-}
 
 /// A pattern of wildcards of its own for every `number`.
 fn hostile_filter(number: usize) -> String {

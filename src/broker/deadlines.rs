@@ -59,9 +59,9 @@ impl Deadlines {
     }
 
     pub fn disarm(&mut self, slot: &mut Deadline, timer: Timer) {
-        let Deadline(at) = std::mem::take(slot);
-        if at != Deadline::NONE.0 {
-            let found = self.set.remove(&(at, timer));
+        let armed = std::mem::take(slot);
+        if armed.is_armed() {
+            let found = self.set.remove(&(armed.0, timer));
             assert!(found, "a timer was armed and is not in the set");
         }
     }

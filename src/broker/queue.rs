@@ -87,3 +87,50 @@ impl Queue {
         assert!(self.blocks.len() <= self.len / BLOCK + 2);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::message::{Content, Message};
+    use crate::packet::{Properties, QoS, TopicName};
+
+    fn delivery(number: usize) -> Delivery {
+        let content = Content {
+            topic: TopicName::trusted("a"),
+            properties: Properties::NONE,
+            payload: &number.to_be_bytes(),
+            expires_at: None,
+            message: None,
+        };
+        Delivery {
+            message: Message::new(&content, QoS::AtLeastOnce, &mut Vec::new()),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            origin: None,
+        }
+    }
+
+    fn number(delivery: &Delivery) -> usize {
+        let payload = delivery.message.payload();
+        usize::from_be_bytes(payload.try_into().expect("a number"))
+    }
+
+    #[test]
+    fn a_queue_keeps_its_order_and_no_more_blocks_than_it_fills() {
+        let mut queue = Queue::new();
+        (0..10 * BLOCK).for_each(|number| queue.push(delivery(number)));
+        queue.check_invariants();
+        queue.retain(|delivery| number(delivery) % 100 == 7);
+        queue.check_invariants();
+        assert_eq!(queue.blocks.len(), 1, "what is left fits one block");
+        queue.push(delivery(5_000));
+        let kept = (0..10 * BLOCK).filter(|number| number % 100 == 7);
+        for expected in kept.chain([5_000]) {
+            assert_eq!(queue.first().map(number), Some(expected));
+            assert_eq!(queue.pop().as_ref().map(number), Some(expected));
+            queue.check_invariants();
+        }
+        assert!(queue.is_empty() && queue.pop().is_none());
+        assert!(queue.blocks.iter().all(|block| block.capacity() <= SPARE));
+    }
+}
