@@ -291,7 +291,7 @@ fn fifty_thousand_retained_messages_reach_a_slow_reader() {
         loop {
             world.read_only(client, 5_000);
             // A replay waits until the client has read what it was sent.
-            assert!(world.owed(client) < Limits::REPLAY_BYTES + 1_000);
+            assert!(world.owed(client) < Limits::BACKLOG_BYTES + 1_000);
             let count = seen.take(&mut world, client);
             if count == 0 {
                 break;

@@ -8,7 +8,7 @@ use super::limits::ListenerOptions;
 use crate::packet::{ReasonCode, Refusal, TopicName};
 
 /// Bridges tell here whether they are connected; nothing else under `$SYS` is a client's to write.
-const BRIDGE_STATE: (&str, &str) = ("$SYS/broker/connection/", "/state");
+const BRIDGE_STATE: (&[u8], &[u8]) = (b"$SYS/broker/connection/", b"/state");
 
 /// Whether a client may connect. `user_name` is what it calls itself; no password can be checked
 /// yet, so a name opens no door that is closed without one.
@@ -27,18 +27,18 @@ pub fn may_connect(listener: &ListenerOptions, user_name: Option<&str>) -> Resul
 }
 
 pub fn may_publish(topic: TopicName) -> Result<(), Refusal> {
-    let topic = topic.as_str();
+    let topic = topic.as_bytes();
     let is_bridge_state = topic
         .strip_prefix(BRIDGE_STATE.0)
         .and_then(|rest| rest.strip_suffix(BRIDGE_STATE.1))
-        .is_some_and(|name| !name.is_empty() && !name.contains('/'));
-    if (topic == "$SYS" || topic.starts_with("$SYS/")) && !is_bridge_state {
+        .is_some_and(|name| !name.is_empty() && !name.contains(&b'/'));
+    if (topic == b"$SYS" || topic.starts_with(b"$SYS/")) && !is_bridge_state {
         return Err(Refusal::new(
             ReasonCode::NotAuthorized,
             "$SYS is written by the server only",
         ));
     }
-    if topic.starts_with("$share/") {
+    if topic.starts_with(b"$share/") {
         let why = "$share/ is for subscriptions, not for publishing";
         return Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
     }

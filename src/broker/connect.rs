@@ -289,7 +289,7 @@ impl Broker {
         let mut block = PropertyBlock::new();
         put_forwarded(&will.properties, &mut block);
         let content = Content {
-            topic: TopicName::trusted(will.topic),
+            topic: TopicName::trusted(will.topic.as_bytes()),
             properties: block.as_properties(),
             payload: will.payload,
             expires_at: None,

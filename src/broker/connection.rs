@@ -20,7 +20,7 @@ use super::sys::Counters;
 use super::template::Template;
 use super::{ConnectionId, SessionId};
 use crate::packet::{
-    self, Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, Publish, QoS,
+    self, Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, PublishHead, QoS,
     Version,
 };
 
@@ -73,7 +73,7 @@ pub struct Aliases {
     /// Set by the client: index is alias - 1.
     pub inbound: Vec<Option<Box<str>>>,
     /// Set by us, up to `outbound_max`.
-    outbound: HashMap<Box<str>, u16, Seeded>,
+    outbound: HashMap<Box<[u8]>, u16, Seeded>,
     outbound_max: u16,
 }
 
@@ -125,7 +125,7 @@ impl Connection {
 
     /// What can stand for `topic`. The first topics get an alias and keep it: devices send the
     /// same few again and again.
-    fn alias(&self, topic: &str) -> Alias {
+    fn alias(&self, topic: &[u8]) -> Alias {
         let Some(aliases) = &self.aliases else {
             return Alias::None;
         };
@@ -137,7 +137,7 @@ impl Connection {
         }
     }
 
-    fn set_alias(&mut self, topic: &str, alias: u16) {
+    fn set_alias(&mut self, topic: &[u8], alias: u16) {
         if let Some(aliases) = &mut self.aliases {
             aliases.outbound.insert(topic.into(), alias);
         }
@@ -291,46 +291,49 @@ impl Connections {
     ) -> Sent {
         let connection = &mut self.slab[id.index()];
         let version = connection.version;
-        let topic = content.topic.as_str();
-        let mut publish = Publish {
+        let topic = content.topic.as_bytes();
+        let mut head = PublishHead {
             dup: sending.dup,
             qos: sending.qos,
             retain: sending.retain,
             topic,
             packet_id: sending.packet_id,
             properties: content.properties,
-            payload: content.payload,
+            payload_len: content.payload.len(),
         };
         let mut alias = Alias::None;
         if version == Version::V5 {
             // An alias must not be what makes a packet too large.
             let added_max = ADDED_BYTES + 5 * sending.subscription_ids.len();
-            if publish.encoded_len(version) + added_max <= connection.packet_bytes_max {
+            if head.packet_len(version) + added_max <= connection.packet_bytes_max {
                 alias = connection.alias(topic);
             }
             let added = &mut self.added;
             added.clear();
             add_properties(added, content, sending.subscription_ids, alias, now);
             if let Alias::Known(_) = alias {
-                publish.topic = "";
+                head.topic = &[];
             }
-            publish.properties = added.as_properties();
+            head.properties = added.as_properties();
         }
-        if publish.encoded_len(version) > connection.packet_bytes_max {
+        if head.packet_len(version) > connection.packet_bytes_max {
             return Sent::TooLarge;
         }
         // Only now: an alias of a packet that is not sent would be unknown to the client.
         if let Alias::New(number) = alias {
             connection.set_alias(topic, number);
         }
-        let outbound = &mut connection.outbound;
-        outbound.borrow_from(&mut self.spare);
+        let tail = connection.outbound.next_packet(&mut self.spare);
         match content.message {
             Some(message) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => {
-                publish.encode_head(version, outbound.next_packet());
-                outbound.share(message.clone());
+                head.encode(version, tail);
+                connection.outbound.share(message.clone());
             }
-            _ => publish.encode(version, outbound.next_packet()),
+            _ => {
+                tail.reserve(head.packet_len(version));
+                head.encode(version, tail);
+                tail.extend_from_slice(content.payload);
+            }
         }
         self.note_published(id, content);
         Sent::Yes
@@ -357,9 +360,8 @@ impl Connections {
         if encoded.len() > connection.packet_bytes_max {
             return Sent::TooLarge;
         }
-        let outbound = &mut connection.outbound;
-        outbound.borrow_from(&mut self.spare);
-        encoded.append(sending.packet_id, outbound.next_packet());
+        let tail = connection.outbound.next_packet(&mut self.spare);
+        encoded.append(sending.packet_id, tail);
         self.note_published(id, content);
         Sent::Yes
     }
@@ -374,8 +376,7 @@ impl Connections {
     pub fn advance(&mut self, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
         let outbound = &mut self.slab[id.index()].outbound;
-        outbound.advance(count);
-        outbound.give_back_to(&mut self.spare);
+        outbound.advance(count, &mut self.spare);
     }
 
     /// The turn is over: the lists of it are handed out, see [`super::Turn`].
@@ -392,8 +393,7 @@ impl Connections {
     fn tail(&mut self, id: ConnectionId) -> &mut Vec<u8> {
         self.mark_flush(id);
         let outbound = &mut self.slab[id.index()].outbound;
-        outbound.borrow_from(&mut self.spare);
-        outbound.next_packet()
+        outbound.next_packet(&mut self.spare)
     }
 
     fn mark_flush(&mut self, id: ConnectionId) {

@@ -45,13 +45,9 @@ impl Outgoing<'_> {
             .clone()
     }
 
-    fn content(&self) -> Content<'_> {
-        let content = self.publication.content;
-        match &self.kept {
-            // A large payload is shared with the copy.
-            Some(kept) if content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES => kept.content(),
-            _ => content,
-        }
+    /// Its payload is shared by those who wait for it, not copied.
+    fn is_large(&self) -> bool {
+        self.publication.content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES
     }
 
     /// Bytes it counts for in a queue or a window.
@@ -122,7 +118,7 @@ impl Broker {
 
     fn retain(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
         let content = &outgoing.publication.content;
-        let topic = content.topic.as_str();
+        let topic = content.topic;
         // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
         if content.payload.is_empty() {
             self.retained.remove(topic);
@@ -153,7 +149,7 @@ impl Broker {
                 .sort_unstable_by_key(|subscriber| subscriber.session);
         }
         if matches.subscribers.len() > 1 {
-            if outgoing.publication.content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES {
+            if outgoing.is_large() {
                 outgoing.message();
             }
             let mut template = std::mem::take(&mut self.scratch.template);
@@ -329,6 +325,12 @@ impl Broker {
         self.connections[connection].outbound.len() < self.options.limits.outbound_bytes_max
     }
 
+    /// Whether it has taken enough to be sent of what waits for it.
+    pub(super) fn has_room_for_backlog(&self, connection: ConnectionId) -> bool {
+        let bytes_max = Limits::BACKLOG_BYTES.min(self.options.limits.outbound_bytes_max);
+        self.connections[connection].outbound.len() < bytes_max
+    }
+
     /// Whether a new QoS 1 or 2 message can go out at once without overtaking another.
     fn can_send(&self, id: SessionId, connection: ConnectionId, bytes: usize) -> bool {
         let session = &self.sessions[id];
@@ -385,16 +387,18 @@ impl Broker {
             packet_id,
             subscription_ids,
         };
-        let mut template = outgoing.template.take();
-        let content = outgoing.content();
+        let content = match &outgoing.kept {
+            // A large payload is shared with the copy.
+            Some(kept) if outgoing.is_large() => kept.content(),
+            _ => outgoing.publication.content,
+        };
         let connections = &mut self.connections;
-        let sent = match &mut template {
+        let sent = match &mut outgoing.template {
             None => connections.publish(connection, &content, sending, now),
             Some(template) => {
                 connections.publish_to_many(connection, &content, sending, template, now)
             }
         };
-        outgoing.template = template;
         sent == Sent::Yes
     }
 

@@ -9,6 +9,8 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use crate::packet::scan;
+
 const PLUS: u64 = 0x9E37_79B9_7F4A_7C15;
 const MULTI: u64 = 0xC2B2_AE3D_27D4_EB4F;
 const STEP: u64 = 0xD6E8_FEB8_6659_FD93;
@@ -17,58 +19,55 @@ const STEP: u64 = 0xD6E8_FEB8_6659_FD93;
 #[derive(Clone, Copy, Debug)]
 pub struct Seeded {
     seed: u64,
+    /// What is multiplied with: a secret too, which follows from the seed.
+    step: u64,
 }
 
 impl Seeded {
     pub fn new(seed: u64) -> Seeded {
-        Seeded { seed: seed | 1 }
+        let step = fold(seed ^ MULTI, STEP);
+        Seeded { seed, step }
     }
 
     pub fn bytes(&self, bytes: &[u8]) -> u64 {
-        let (mut hash, mut rest) = (self.seed, bytes);
-        while let Some((word, more)) = rest.split_first_chunk() {
-            hash = fold(hash ^ u64::from_le_bytes(*word), STEP);
-            rest = more;
-        }
-        fold(hash ^ short(rest), STEP ^ bytes.len() as u64)
+        self.finish(bytes, self.step)
     }
 
     /// What a level adds to the hash of its topic or filter by standing at `index`. The hash of
     /// the whole is the sum over its levels.
     pub fn level(&self, level: &[u8], index: usize) -> u64 {
-        place(self.bytes(level), index)
+        self.finish(level, self.place(index))
     }
 
     /// The same for the level `+`.
     pub fn plus(&self, index: usize) -> u64 {
-        place(self.seed ^ PLUS, index)
+        fold(self.seed ^ PLUS, self.place(index))
     }
 
     /// The same for the level `#`.
     pub fn multi(&self, index: usize) -> u64 {
-        place(self.seed ^ MULTI, index)
+        fold(self.seed ^ MULTI, self.place(index))
     }
 
     /// `hash` extended by `other`.
     pub fn extend(&self, hash: u64, other: u64) -> u64 {
-        fold(hash ^ other, STEP)
+        fold(hash ^ other, self.step)
     }
-}
 
-/// Fewer than eight bytes as a number; the same one only for the same bytes, if as many.
-fn short(bytes: &[u8]) -> u64 {
-    match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(first), Some(last)) => {
-            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+    /// The last step differs by the length, and by `end`.
+    fn finish(&self, bytes: &[u8], end: u64) -> u64 {
+        let (mut hash, mut rest) = (self.seed, bytes);
+        while let Some((word, more)) = rest.split_first_chunk() {
+            hash = fold(hash ^ u64::from_le_bytes(*word), self.step);
+            rest = more;
         }
-        _ => bytes
-            .iter()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        fold(hash ^ scan::short(rest), end ^ bytes.len() as u64)
     }
-}
 
-fn place(level: u64, index: usize) -> u64 {
-    fold(level ^ (index as u64).wrapping_mul(PLUS), STEP)
+    /// A number of its own for each place of a level.
+    fn place(&self, index: usize) -> u64 {
+        self.step.wrapping_add((index as u64).wrapping_mul(PLUS))
+    }
 }
 
 fn fold(a: u64, b: u64) -> u64 {

@@ -138,9 +138,9 @@ impl Limits {
     pub const CONNECT_PACKET_BYTES_MAX: usize = 100_000;
     /// Peers that have not sent their CONNECT; more are turned away at once.
     pub const UNCONNECTED_MAX: usize = 1_000;
-    /// A replay of retained messages adds to a client's bytes up to this many, then waits for them
-    /// to be taken.
-    pub const REPLAY_BYTES: usize = 64 << 10;
+    /// What waits for a client, in its queue or among the retained messages, is brought out until
+    /// it is owed so many bytes; the rest waits until they have been taken.
+    pub const BACKLOG_BYTES: usize = 64 << 10;
     /// Retained topics looked at for one session before the others have their turn.
     pub const REPLAY_TOPICS: usize = 1_000;
     /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.

@@ -39,7 +39,7 @@ pub struct Message {
 impl Message {
     /// `bytes` is scratch: whoever makes many messages passes the same one again.
     pub fn new(content: &Content, qos: QoS, bytes: &mut Vec<u8>) -> Message {
-        let topic = content.topic.as_str();
+        let topic = content.topic.as_bytes();
         let properties = content.properties.as_bytes();
         bytes.clear();
         bytes.reserve(Message::len_of(content));
@@ -50,7 +50,7 @@ impl Message {
         fields.put_u32(properties.len() as u32);
         fields.put_u8(qos as u8);
         bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(topic);
         bytes.extend_from_slice(properties);
         bytes.extend_from_slice(content.payload);
         let message = Message {
@@ -75,16 +75,11 @@ impl Message {
             payload,
             ..
         } = content;
-        HEADER_LEN + topic.as_str().len() + properties.as_bytes().len() + payload.len()
+        HEADER_LEN + topic.as_bytes().len() + properties.as_bytes().len() + payload.len()
     }
 
     pub fn topic(&self) -> TopicName<'_> {
-        let text = std::str::from_utf8(self.topic_bytes());
-        TopicName::trusted(text.expect("it was a topic name when it was stored"))
-    }
-
-    pub fn topic_bytes(&self) -> &[u8] {
-        &self.bytes[HEADER_LEN..HEADER_LEN + self.topic_len()]
+        TopicName::trusted(&self.bytes[HEADER_LEN..HEADER_LEN + self.topic_len()])
     }
 
     /// The QoS it was published with.

@@ -275,7 +275,7 @@ impl Broker {
             return;
         };
         let is_empty = connection.outbound.is_empty();
-        let has_room = self.has_room(id);
+        let has_room = self.has_room_for_backlog(id);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             if is_empty {

@@ -1,26 +1,46 @@
 //! Bytes owed to a socket.
 //!
-//! Small packets are copied one behind the other into a tail; a large payload is shared, not
-//! copied, and stands as a chunk of its own between two tails. Invariant: `len` is what has been
-//! appended and not yet taken. Empty, it owns no memory: the tail's buffer goes back to a common
-//! pool.
+//! Small packets are copied one behind the other into a tail; a tail that is full becomes a chunk
+//! in front of the next one, so that no buffer is ever large, copied or moved. A large payload is
+//! shared, not copied, and is a chunk of its own. Invariant: `len` is what has been appended and
+//! not yet taken. Empty, it owns no memory: its buffers go back to a common pool.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::message::Message;
 
-/// Dead bytes at the front of the tail that are worth moving the rest.
-const COMPACT_BYTES: usize = 64 << 10;
+/// A tail of so many bytes is full.
+const TAIL_BYTES: usize = 32 << 10;
 
-/// Buffers kept for reuse, and the largest one that is kept.
+/// Buffers kept for reuse, the largest one that is kept, and all of them, in bytes.
 const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES: usize = 64 << 10;
+const SPARE_BUFFER_BYTES: usize = 2 * TAIL_BYTES;
+const SPARE_BYTES: usize = 1 << 20;
 
 /// Empty buffers that nobody owns.
 #[derive(Debug, Default)]
 pub struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl SpareBuffers {
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn put(&mut self, mut buffer: Vec<u8>) {
+        let bytes = buffer.capacity();
+        let fits = (1..=SPARE_BUFFER_BYTES).contains(&bytes) && self.bytes + bytes <= SPARE_BYTES;
+        if fits && self.buffers.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.buffers.push(buffer);
+            self.bytes += bytes;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,41 +94,33 @@ impl Outbound {
     }
 
     /// Where the next packet is appended.
-    pub fn next_packet(&mut self) -> &mut Vec<u8> {
+    pub fn next_packet(&mut self, spare: &mut SpareBuffers) -> &mut Vec<u8> {
         self.packets = if self.is_empty() { 1 } else { self.packets + 1 };
-        &mut self.tail
-    }
-
-    /// Makes sure that the tail has a buffer, if there is one to spare.
-    pub fn borrow_from(&mut self, spare: &mut SpareBuffers) {
+        if self.tail.len() >= TAIL_BYTES {
+            let full = std::mem::take(&mut self.tail);
+            self.push(Chunk::Packets(full));
+        }
         if self.tail.capacity() == 0 {
-            self.tail = spare.buffers.pop().unwrap_or_default();
+            self.tail = spare.take();
         }
-    }
-
-    /// Gives the buffer back, if all has been taken.
-    pub fn give_back_to(&mut self, spare: &mut SpareBuffers) {
-        if !self.is_empty() {
-            return;
-        }
-        let buffer = std::mem::take(&mut self.tail);
-        let fits = (1..=SPARE_BYTES).contains(&buffer.capacity());
-        if fits && spare.buffers.len() < SPARE_BUFFERS {
-            spare.buffers.push(buffer);
-        }
+        &mut self.tail
     }
 
     /// Appends the payload of `message` without copying it.
     pub fn share(&mut self, message: Message) {
-        let chunks = self.chunks.get_or_insert_default();
         if !self.tail.is_empty() {
-            chunks.bytes += self.tail.len();
             // A few bytes as a rule: the tail keeps its buffer.
-            chunks.queue.push_back(Chunk::Packets(self.tail.clone()));
+            let packets = self.tail.clone();
+            self.push(Chunk::Packets(packets));
             self.tail.clear();
         }
-        chunks.bytes += message.payload().len();
-        chunks.queue.push_back(Chunk::Payload(message));
+        self.push(Chunk::Payload(message));
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        let chunks = self.chunks.get_or_insert_default();
+        chunks.bytes += chunk.bytes().len();
+        chunks.queue.push_back(chunk);
     }
 
     /// The bytes owed, in order, as far as `slices` has room; returns how many of it are used.
@@ -125,8 +137,8 @@ impl Outbound {
         used
     }
 
-    /// `count` bytes have been taken.
-    pub fn advance(&mut self, count: usize) {
+    /// `count` bytes have been taken; buffers that are done with go to `spare`.
+    pub fn advance(&mut self, count: usize, spare: &mut SpareBuffers) {
         assert!(count <= self.len(), "more was taken than is owed");
         self.taken += count;
         if let Some(chunks) = &mut self.chunks {
@@ -135,18 +147,15 @@ impl Outbound {
             {
                 self.taken -= length;
                 chunks.bytes -= length;
-                chunks.queue.pop_front();
+                if let Some(Chunk::Packets(buffer)) = chunks.queue.pop_front() {
+                    spare.put(buffer);
+                }
             }
         }
         self.chunks.take_if(|chunks| chunks.queue.is_empty());
-        if self.chunks.is_none() {
-            if self.taken == self.tail.len() {
-                self.tail.clear();
-                self.taken = 0;
-            } else if self.taken >= COMPACT_BYTES && self.taken >= self.tail.len() / 2 {
-                self.tail.drain(..self.taken);
-                self.taken = 0;
-            }
+        if self.is_empty() {
+            self.taken = 0;
+            spare.put(std::mem::take(&mut self.tail));
         }
     }
 }
@@ -159,7 +168,7 @@ mod tests {
 
     fn message(payload: &[u8]) -> Message {
         let content = Content {
-            topic: TopicName::trusted("a"),
+            topic: TopicName::trusted(b"a"),
             properties: Properties::NONE,
             payload,
             expires_at: None,
@@ -180,38 +189,73 @@ mod tests {
     #[test]
     fn copied_and_shared_bytes_leave_in_order_however_few_are_taken_at_a_time() {
         for step in 1..12 {
-            let mut outbound = Outbound::default();
-            outbound.next_packet().extend(b"abc");
+            let (mut outbound, mut spare) = (Outbound::default(), SpareBuffers::default());
+            outbound.next_packet(&mut spare).extend(b"abc");
             outbound.share(message(b"defgh"));
             outbound.share(message(b"i"));
-            outbound.next_packet().extend(b"jk");
+            outbound.next_packet(&mut spare).extend(b"jk");
             let mut all: Vec<u8> = Vec::new();
             while !outbound.is_empty() {
                 let next = contents(&outbound);
                 assert_eq!(next.len(), outbound.len());
                 let count = step.min(next.len());
                 all.extend(&next[..count]);
-                outbound.advance(count);
+                outbound.advance(count, &mut spare);
             }
             assert_eq!(all, b"abcdefghijk", "{step} at a time");
-            outbound.give_back_to(&mut SpareBuffers::default());
             assert_eq!(outbound.tail.capacity(), 0, "an idle client owns no buffer");
         }
     }
 
     #[test]
-    fn a_tail_that_is_never_empty_does_not_grow_for_ever() {
-        let mut outbound = Outbound::default();
-        for _ in 0..1_000 {
-            outbound.next_packet().extend([7; 1_000]);
-            if outbound.len() > 100_000 {
-                outbound.advance(1_000);
+    fn what_is_never_empty_takes_no_more_memory_than_it_owes() {
+        let (mut outbound, mut spare) = (Outbound::default(), SpareBuffers::default());
+        let mut expected = VecDeque::new();
+        for number in 0..2_000_u32 {
+            let packet = number.to_be_bytes().repeat(250);
+            outbound.next_packet(&mut spare).extend(&packet);
+            expected.extend(packet);
+            while outbound.len() > 200_000 {
+                let mut slices = [IoSlice::new(&[]); 1];
+                assert_eq!(outbound.slices(&mut slices), 1);
+                let count = slices[0].len().min(7_001);
+                assert!(slices[0][..count].iter().eq(expected.iter().take(count)));
+                expected.drain(..count);
+                outbound.advance(count, &mut spare);
             }
         }
-        assert!(
-            outbound.tail.capacity() < 600_000,
-            "{}",
-            outbound.tail.capacity()
-        );
+        let queue = &outbound.chunks.as_ref().expect("more than one tail").queue;
+        assert!(queue.len() <= 200_000 / TAIL_BYTES + 1);
+        let buffers = queue.iter().map(|chunk| match chunk {
+            Chunk::Packets(buffer) => buffer.capacity(),
+            Chunk::Payload(_) => 0,
+        });
+        let most = buffers
+            .max()
+            .unwrap_or_default()
+            .max(outbound.tail.capacity());
+        assert!(most <= 2 * TAIL_BYTES, "{most}");
+        assert!(spare.buffers.len() <= 2, "those it had are used again");
+    }
+
+    #[test]
+    fn the_pool_keeps_some_buffers_and_not_all() {
+        let mut spare = SpareBuffers::default();
+        spare.put(Vec::with_capacity(SPARE_BUFFER_BYTES + 1));
+        spare.put(Vec::new());
+        assert!(spare.buffers.is_empty(), "too large, or nothing");
+        for _ in 0..2 * SPARE_BUFFERS {
+            spare.put(Vec::with_capacity(100));
+        }
+        assert_eq!(spare.buffers.len(), SPARE_BUFFERS);
+        let mut spare = SpareBuffers::default();
+        for _ in 0..SPARE_BUFFERS {
+            spare.put(vec![7; SPARE_BUFFER_BYTES]);
+        }
+        assert_eq!(spare.bytes, SPARE_BYTES);
+        assert_eq!(spare.buffers.len(), SPARE_BYTES / SPARE_BUFFER_BYTES);
+        let buffer = spare.take();
+        assert!(buffer.is_empty() && buffer.capacity() == SPARE_BUFFER_BYTES);
+        assert_eq!(spare.bytes, SPARE_BYTES - SPARE_BUFFER_BYTES);
     }
 }

@@ -26,7 +26,7 @@ impl Broker {
         self.check_publish(&publish)?;
         let aliased = self.resolve_alias(id, &publish)?;
         let topic = match &aliased {
-            Some(topic) => TopicName::trusted(topic),
+            Some(topic) => TopicName::trusted(topic.as_bytes()),
             None => TopicName::parse(publish.topic)?,
         };
         match publish.packet_id {

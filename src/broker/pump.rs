@@ -24,7 +24,7 @@ impl Broker {
         let Some(connection) = self.sessions[id].connection else {
             return;
         };
-        while self.has_room(connection) && self.resend(id, connection, now) {}
+        while self.has_room_for_backlog(connection) && self.resend(id, connection, now) {}
         let mut topics = Limits::REPLAY_TOPICS;
         loop {
             let queued = self.send_queued(id, connection, now);
@@ -74,7 +74,7 @@ impl Broker {
 
     /// Sends the first message of the queue, if its client can take it.
     fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Millis) -> bool {
-        let room = self.has_room(connection);
+        let room = self.has_room_for_backlog(connection);
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
         let Some(first) = session.pending().first_queued() else {
@@ -145,7 +145,7 @@ impl Broker {
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
         let receive_maximum = connections[connection].receive_maximum;
-        let bytes_max = Limits::REPLAY_BYTES.min(limits.outbound_bytes_max);
+        let bytes_max = Limits::BACKLOG_BYTES.min(limits.outbound_bytes_max);
         // While others wait in the queue, they and the retained ones go by turns.
         let most = session.pending().first_queued().map_or(usize::MAX, |_| 1);
         let mut sent = 0;

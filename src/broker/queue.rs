@@ -96,7 +96,7 @@ mod tests {
 
     fn delivery(number: usize) -> Delivery {
         let content = Content {
-            topic: TopicName::trusted("a"),
+            topic: TopicName::trusted(b"a"),
             properties: Properties::NONE,
             payload: &number.to_be_bytes(),
             expires_at: None,

@@ -13,7 +13,7 @@ use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::Message;
 use crate::packet::topic;
-use crate::packet::{ReasonCode, Refusal, TopicFilter};
+use crate::packet::{ReasonCode, Refusal, TopicFilter, TopicName};
 
 /// A retained message and its place in the order of storing.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Entry {
 
 impl Entry {
     fn topic(&self) -> &[u8] {
-        self.message.topic_bytes()
+        self.message.topic().as_bytes()
     }
 }
 
@@ -80,14 +80,14 @@ impl Retained {
         self.stamp
     }
 
-    pub fn get(&self, topic: &str) -> Option<&Message> {
+    pub fn get(&self, topic: TopicName) -> Option<&Message> {
         self.by_topic
             .get(topic.as_bytes())
             .map(|entry| &entry.message)
     }
 
     /// Whether a message of `len` bytes to `topic` fits.
-    pub fn admit(&self, topic: &str, len: usize, limits: &Limits) -> Result<(), Refusal> {
+    pub fn admit(&self, topic: TopicName, len: usize, limits: &Limits) -> Result<(), Refusal> {
         // Nearly always there is room without looking whose place it takes.
         if self.len() < limits.retained_messages_max
             && self.bytes.saturating_add(len) <= limits.retained_bytes_max
@@ -121,7 +121,7 @@ impl Retained {
     }
 
     /// [MQTT-3.3.1-6] an empty payload removes it.
-    pub fn remove(&mut self, topic: &str) {
+    pub fn remove(&mut self, topic: TopicName) {
         if let Some(old) = self.by_topic.take(topic.as_bytes()) {
             self.bytes -= old.message.len();
         }

@@ -11,7 +11,7 @@ use slab::Slab;
 use super::SessionId;
 use super::hash::Seeded;
 use super::limits::Limits;
-use crate::packet::{ReasonCode, Refusal, TopicFilter, TopicName};
+use crate::packet::{ReasonCode, Refusal, TopicFilter, TopicName, scan};
 
 /// The wildcards of a filter, without its literal levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,15 +91,14 @@ impl Level {
     pub fn read(hash: &Seeded, topic: TopicName, levels: &mut Vec<Level>) -> u64 {
         levels.clear();
         let mut sum = 0u64;
-        let topic = topic.as_str().as_bytes();
-        for (index, level) in topic.split(|byte| *byte == b'/').enumerate() {
+        scan::split(topic.as_bytes(), b'/', |index, level| {
             let own = hash.level(level, index);
             sum = sum.wrapping_add(own);
             levels.push(Level {
                 sum,
                 plus: hash.plus(index).wrapping_sub(own),
             });
-        }
+        });
         sum
     }
 }

@@ -61,7 +61,9 @@ pub enum Outcome {
     Replaced(SubscriptionKey),
 }
 
+/// In one line of the processor's cache: that of a filter among many is never there beforehand.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Filter {
     text: Text,
     subscribers: Subscribers,
@@ -243,10 +245,10 @@ impl Subscriptions {
         let mut collect = |hash: u64, shape: Option<ShapeId>| {
             for filter in by_text.candidates(hash).map(|slot| &filters[slot]) {
                 let is_it = match shape {
-                    None => filter.text.as_bytes() == topic.as_str().as_bytes(),
+                    None => filter.text.as_bytes() == topic.as_bytes(),
                     Some(_) => {
-                        let topic = topic.as_str().as_bytes();
-                        filter.shape == shape && topic::matches(filter.text.as_bytes(), topic)
+                        filter.shape == shape
+                            && topic::matches(filter.text.as_bytes(), topic.as_bytes())
                     }
                 };
                 if is_it {
@@ -390,6 +392,11 @@ fn index(id: FilterId) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_takes_one_line_of_the_cache() {
+        assert_eq!(size_of::<Filter>(), 64);
+    }
 
     fn subscriber(session: u32) -> Subscriber {
         Subscriber {

@@ -161,7 +161,7 @@ impl Broker {
     fn publish_sys(&mut self, topic: &str, value: &str, now: Millis) {
         let topic = format!("$SYS/broker/{topic}");
         let content = Content {
-            topic: TopicName::trusted(&topic),
+            topic: TopicName::trusted(topic.as_bytes()),
             properties: Properties::NONE,
             payload: value.as_bytes(),
             expires_at: None,

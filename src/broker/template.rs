@@ -5,7 +5,7 @@
 
 use super::connection::Sending;
 use super::message::Content;
-use crate::packet::{PacketId, Publish, QoS, Version};
+use crate::packet::{PacketId, PublishHead, QoS, Version};
 
 /// The largest buffer that is kept for the next message.
 const SPARE_BYTES: usize = 64 << 10;
@@ -45,14 +45,14 @@ impl Template {
     }
 
     fn encode(&mut self, way: (Version, QoS, bool), content: &Content, sending: Sending) -> usize {
-        let publish = Publish {
+        let head = PublishHead {
             dup: false,
             qos: sending.qos,
             retain: sending.retain,
-            topic: content.topic.as_str(),
+            topic: content.topic.as_bytes(),
             packet_id: sending.packet_id,
             properties: content.properties,
-            payload: content.payload,
+            payload_len: content.payload.len(),
         };
         let at = self.count;
         if at == self.encoded.len() {
@@ -66,8 +66,9 @@ impl Template {
         let encoded = &mut self.encoded[at];
         encoded.way = way;
         encoded.bytes.clear();
-        publish.encode(way.0, &mut encoded.bytes);
-        encoded.packet_id_at = publish.packet_id_at(way.0);
+        head.encode(way.0, &mut encoded.bytes);
+        encoded.bytes.extend_from_slice(content.payload);
+        encoded.packet_id_at = head.packet_id_at(way.0);
         self.count += 1;
         at
     }

@@ -12,6 +12,7 @@ pub mod field;
 pub mod property;
 mod publish;
 mod reason;
+pub mod scan;
 mod subscribe;
 pub mod topic;
 
@@ -19,7 +20,7 @@ pub use ack::Ack;
 pub use connect::{ConnAck, Connect, Will, answer_version};
 pub use disconnect::{Auth, Disconnect};
 pub use property::{Properties, PropertyBlock, PropertyId};
-pub use publish::Publish;
+pub use publish::{Publish, PublishHead};
 pub use reason::{ReasonCode, Refusal};
 pub use subscribe::{RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
 pub use topic::{SubscriptionTopic, TopicFilter, TopicName};

@@ -58,20 +58,54 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// Appends the whole packet, fixed header included: its length is known beforehand.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
-        out.reserve(self.encoded_len(version));
-        self.encode_head(version, out);
+        let head = self.head();
+        out.reserve(head.packet_len(version));
+        head.encode(version, out);
         out.put_slice(self.payload);
     }
 
-    /// Appends all but the payload, for a sender that shares the payload instead of copying it.
-    pub fn encode_head(&self, version: Version, out: &mut Vec<u8>) {
+    /// How many bytes [`Publish::encode`] appends.
+    pub fn encoded_len(&self, version: Version) -> usize {
+        self.head().packet_len(version)
+    }
+
+    fn head(&self) -> PublishHead<'a> {
+        PublishHead {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic.as_bytes(),
+            packet_id: self.packet_id,
+            properties: self.properties,
+            payload_len: self.payload.len(),
+        }
+    }
+}
+
+/// A PUBLISH but for its payload, as it is written: whoever sends one copies the payload behind
+/// it, or shares it.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishHead<'a> {
+    pub dup: bool,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Empty where a Topic Alias stands for it.
+    pub topic: &'a [u8],
+    /// There if and only if the QoS is not 0.
+    pub packet_id: Option<PacketId>,
+    pub properties: Properties<'a>,
+    pub payload_len: usize,
+}
+
+impl PublishHead<'_> {
+    /// Appends it, fixed header included: the length of the packet is known beforehand.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         let body = self.body_len(version);
         let flags = if self.dup { DUP } else { 0 } | if self.retain { RETAIN } else { 0 };
         out.put_u8((PacketType::Publish as u8) << 4 | flags | (self.qos as u8) << 1);
         put_variable_byte_integer(out, body);
-        put_binary(out, self.topic.as_bytes());
+        put_binary(out, self.topic);
         if let Some(id) = self.packet_id {
             out.put_u16(id);
         }
@@ -80,13 +114,13 @@ impl<'a> Publish<'a> {
         }
     }
 
-    /// Where the Packet Identifier stands in what [`Publish::encode`] appends, if there is one.
+    /// Where the Packet Identifier stands in what is appended, if there is one.
     pub fn packet_id_at(&self, version: Version) -> usize {
         1 + variable_byte_integer_len(self.body_len(version)) + 2 + self.topic.len()
     }
 
-    /// How many bytes [`Publish::encode`] appends.
-    pub fn encoded_len(&self, version: Version) -> usize {
+    /// Bytes of the whole packet, with its payload.
+    pub fn packet_len(&self, version: Version) -> usize {
         let body = self.body_len(version);
         1 + variable_byte_integer_len(body) + body
     }
@@ -99,6 +133,6 @@ impl<'a> Publish<'a> {
             }
             Version::V31 | Version::V311 => 0,
         };
-        2 + self.topic.len() + self.packet_id.map_or(0, |_| 2) + properties + self.payload.len()
+        2 + self.topic.len() + self.packet_id.map_or(0, |_| 2) + properties + self.payload_len
     }
 }
