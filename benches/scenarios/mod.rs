@@ -168,7 +168,7 @@ impl Stage {
     fn take(&mut self, step: &Step) {
         match step {
             Step::Open => {
-                self.broker.open(0, "192.0.2.1:12345", self.now);
+                self.broker.open(0, ([192, 0, 2, 1], 1883).into(), self.now);
             }
             Step::Said(id, bytes) => self.broker.receive(*id, bytes, self.now),
             Step::EndTurn => self.end_turn(|_, _| {}),
@@ -375,7 +375,10 @@ impl Rehearsal {
     }
 
     fn connect(&mut self, version: Version, client_id: &str, stays: Stays) -> ConnectionId {
-        let id = self.stage.broker.open(0, "192.0.2.1:12345", self.stage.now);
+        let id = self
+            .stage
+            .broker
+            .open(0, ([192, 0, 2, 1], 1883).into(), self.stage.now);
         self.script.push(Step::Open);
         self.clients.push(Client {
             id,

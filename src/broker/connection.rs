@@ -6,6 +6,7 @@
 //! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean
 //! another.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Index, IndexMut};
 
@@ -37,8 +38,8 @@ pub enum Phase {
 pub struct Connection {
     /// Index into the options' listeners.
     pub listener: usize,
-    /// Address of the peer, for people.
-    pub peer: Box<str>,
+    /// Where the peer is.
+    pub peer: SocketAddr,
     pub phase: Phase,
     pub version: Version,
     /// A bridge of MQTT 3.x, see [`crate::packet::Connect::bridge`].
@@ -88,7 +89,7 @@ impl Aliases {
 }
 
 impl Connection {
-    fn new(listener: usize, peer: Box<str>, now: Millis) -> Connection {
+    fn new(listener: usize, peer: SocketAddr, now: Millis) -> Connection {
         Connection {
             listener,
             peer,
@@ -192,7 +193,7 @@ pub struct Connections {
 const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
-    pub fn open(&mut self, listener: usize, peer: Box<str>, now: Millis) -> ConnectionId {
+    pub fn open(&mut self, listener: usize, peer: SocketAddr, now: Millis) -> ConnectionId {
         self.opened += 1;
         let mut connection = Connection::new(listener, peer, now);
         connection.opened = self.opened;

@@ -42,6 +42,7 @@ mod sys;
 mod template;
 mod text;
 
+use core::net::SocketAddr;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
@@ -139,11 +140,11 @@ impl Broker {
         }
     }
 
-    /// A socket was accepted by the listener of that index; `peer` is its address, for people.
-    pub fn open(&mut self, listener: usize, peer: &str, now: Instant) -> ConnectionId {
+    /// A socket was accepted by the listener of that index; `peer` is its address.
+    pub fn open(&mut self, listener: usize, peer: SocketAddr, now: Instant) -> ConnectionId {
         let now = self.millis(now);
         self.connections.counters.sockets += 1;
-        let id = self.connections.open(listener, peer.into(), now);
+        let id = self.connections.open(listener, peer, now);
         let deadline = &mut self.connections[id].deadline;
         self.deadlines.arm(
             deadline,

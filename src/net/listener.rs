@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 
 use log::error;
 use mio::net::{TcpListener, TcpStream};
@@ -88,7 +89,11 @@ pub enum Accepted {
 
 impl Listener {
     /// Opens what `asked` comes to: a socket for each address.
-    pub fn bind(index: usize, asked: &ListenerAddress) -> Result<Vec<Listener>, BindError> {
+    pub fn bind(
+        index: usize,
+        asked: &ListenerAddress,
+        nodelay: bool,
+    ) -> Result<Vec<Listener>, BindError> {
         let mut listeners: Vec<Listener> = Vec::new();
         let mut missing = None;
         for mut address in resolve(asked)? {
@@ -96,7 +101,7 @@ impl Listener {
             if let (0, Some(first)) = (address.port(), listeners.first()) {
                 address.set_port(first.address.port());
             }
-            match Listener::open(index, address) {
+            match Listener::open(index, address, nodelay) {
                 Ok(listener) => listeners.push(listener),
                 // The IPv6 socket for all addresses has IPv4's as well.
                 Err(error)
@@ -118,8 +123,11 @@ impl Listener {
         }
     }
 
-    fn open(index: usize, address: SocketAddr) -> io::Result<Listener> {
-        let socket = TcpListener::bind(address)?;
+    fn open(index: usize, address: SocketAddr, nodelay: bool) -> io::Result<Listener> {
+        let mut socket = TcpListener::bind(address)?;
+        if nodelay {
+            socket = without_delay(socket)?;
+        }
         let address = socket.local_addr()?;
         Ok(Listener {
             socket,
@@ -207,6 +215,17 @@ impl Listener {
         }
         Accepted::TurnedAway
     }
+}
+
+/// Replies are gathered and written once a turn: holding them back further would only delay them.
+/// Connections have TCP_NODELAY from their listener, so that not each of them need be told.
+fn without_delay(listener: TcpListener) -> io::Result<TcpListener> {
+    // Only a stream has the method; the option is any socket's.
+    let socket = std::net::TcpListener::from(listener);
+    let stream = std::net::TcpStream::from(OwnedFd::from(socket));
+    stream.set_nodelay(true)?;
+    let socket = std::net::TcpListener::from(OwnedFd::from(stream));
+    Ok(TcpListener::from_std(socket))
 }
 
 /// A descriptor to give up when there is no other.

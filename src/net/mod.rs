@@ -108,7 +108,7 @@ impl Server {
         address: &ListenerAddress,
     ) -> Result<Vec<SocketAddr>, BindError> {
         let mut addresses = Vec::new();
-        for mut listener in Listener::bind(index, address)? {
+        for mut listener in Listener::bind(index, address, self.tcp_nodelay)? {
             let token = Token(FIRST_LISTENER + self.listeners.len());
             listener.register(self.poll.registry(), token, address)?;
             addresses.push(listener.address());
@@ -260,12 +260,12 @@ impl Server {
     fn open(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr, now: Instant) {
         let slot = self.sockets.vacant_entry();
         let token = Token(slot.key());
-        let mut socket = Socket::new(stream, self.tcp_nodelay);
+        let mut socket = Socket::new(stream);
         if socket.register(self.poll.registry(), token).is_err() {
             return;
         }
         let options = self.listeners[listener].index;
-        let id = self.broker.open(options, &readable(peer), now);
+        let id = self.broker.open(options, readable(peer), now);
         assert!(
             id.index() == slot.key(),
             "sockets and connections have come apart"
@@ -390,6 +390,6 @@ impl Server {
 }
 
 /// IPv4 addresses as such, also where they come through an IPv6 socket.
-fn readable(peer: SocketAddr) -> String {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()
+fn readable(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

@@ -45,10 +45,7 @@ pub enum Written {
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, nodelay: bool) -> Socket {
-        // Replies are gathered and written once a turn; holding them back further only delays
-        // them. A socket that cannot be told so works all the same.
-        let _ = stream.set_nodelay(nodelay);
+    pub fn new(stream: TcpStream) -> Socket {
         Socket {
             stream,
             writable: true,

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test file uses its own part of this.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use midge::broker::limits::Options;
@@ -83,8 +84,8 @@ impl World {
 
     /// The same, within the turn.
     pub fn accept(&mut self, version: Version) -> Client {
-        let peer = format!("test:{}", self.links.len());
-        let id = self.broker.open(0, &peer, self.now);
+        let peer = SocketAddr::from(([192, 0, 2, 1], self.links.len() as u16));
+        let id = self.broker.open(0, peer, self.now);
         self.broker.check_invariants();
         let inbox = Vec::new();
         self.links.push(Link {

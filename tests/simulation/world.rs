@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use midge::broker::limits::Options;
@@ -73,8 +74,8 @@ impl World {
 
     pub fn open(&mut self, version: Version) -> usize {
         let link = self.links.len();
-        let peer = format!("peer:{link}");
-        let id = self.broker.open(0, &peer, self.instant());
+        let peer = SocketAddr::from(([192, 0, 2, 1], link as u16));
+        let id = self.broker.open(0, peer, self.instant());
         self.links.push(Link {
             id,
             version,

@@ -117,7 +117,8 @@ impl World {
 
     fn open(&mut self, index: usize) -> ConnectionId {
         if self.peers[index].is_none() {
-            let id = self.broker.open(index % 2, "peer:1", self.now);
+            let peer = ([192, 0, 2, 1], 1883).into();
+            let id = self.broker.open(index % 2, peer, self.now);
             self.peers[index] = Some(Peer::new(id));
         }
         self.peers[index].as_ref().expect("it was just opened").id
