@@ -3,6 +3,7 @@
 //! Mosquitto's types of log lines become levels and targets of the `log` crate: errors, warnings
 //! and debugging are levels; notices, subscriptions and unsubscriptions have targets of their own.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -130,13 +131,42 @@ pub fn start(options: &LogOptions) -> Result<(), String> {
             return Ok(());
         }
         if let Some(format) = &format {
-            format.write(SystemTime::now(), line)?;
-            line.write_all(b": ")?;
+            let mut prefix = PREFIX.take();
+            let written = line.write_all(prefix.at(SystemTime::now(), format));
+            PREFIX.set(prefix);
+            written?;
         }
         writeln!(line, "{}", record.args())
     });
     builder.init();
     Ok(())
+}
+
+thread_local! {
+    static PREFIX: Cell<Prefix> = Cell::default();
+}
+
+/// The time that lines begin with: written out once a second, however many there are.
+#[derive(Debug, Default)]
+struct Prefix {
+    /// `None` while nothing has been written out.
+    seconds: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Prefix {
+    fn at(&mut self, time: SystemTime, format: &TimeFormat) -> &[u8] {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = since.as_secs();
+        if self.seconds != Some(seconds) {
+            self.seconds = Some(seconds);
+            self.text.clear();
+            let written = format.write(seconds, &mut self.text);
+            written.expect("the format was tried when it was set");
+            self.text.extend_from_slice(b": ");
+        }
+        &self.text
+    }
 }
 
 /// The text with control characters made visible.
@@ -207,15 +237,13 @@ impl TimeFormat {
         }
         let format = TimeFormat(text.to_string());
         format
-            .write(UNIX_EPOCH, &mut io::sink())
+            .write(0, &mut io::sink())
             .map_err(|error| error.to_string())?;
         Ok(format)
     }
 
-    fn write(&self, time: SystemTime, out: &mut dyn Write) -> io::Result<()> {
-        let seconds = time
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+    /// Writes the time that is so many seconds after 1970 began.
+    fn write(&self, seconds: u64, out: &mut dyn Write) -> io::Result<()> {
         let date = Date::of(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
         let Date {
@@ -311,11 +339,8 @@ mod tests {
 
     fn written(format: &str, seconds: u64) -> String {
         let mut out = Vec::new();
-        let time = UNIX_EPOCH + Duration::from_secs(seconds);
-        TimeFormat::parse(format)
-            .unwrap()
-            .write(time, &mut out)
-            .unwrap();
+        let format = TimeFormat::parse(format).unwrap();
+        format.write(seconds, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -333,6 +358,20 @@ mod tests {
             ("%F", 4_102_444_799, "2099-12-31"),
         ] {
             assert_eq!(written(format, seconds), expected);
+        }
+    }
+
+    #[test]
+    fn every_second_has_its_own_time_and_every_line_of_it_the_same() {
+        let (mut prefix, format) = (Prefix::default(), TimeFormat::parse("%S").unwrap());
+        for (millis, expected) in [
+            (1_000, "01: "),
+            (1_999, "01: "),
+            (2_000, "02: "),
+            (0, "00: "),
+        ] {
+            let time = UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(prefix.at(time, &format), expected.as_bytes());
         }
     }
 

@@ -11,6 +11,9 @@ pub struct Printable<'a>(pub &'a str);
 
 impl Display for Printable<'_> {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        if self.0.len() <= CHARS_MAX && !self.0.contains(char::is_control) {
+            return f.write_str(self.0);
+        }
         for (index, char) in self.0.chars().enumerate() {
             if index == CHARS_MAX {
                 return f.write_char('…');

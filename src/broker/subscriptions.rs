@@ -28,8 +28,9 @@ use super::lookup::Lookup;
 use super::shapes::{Level, Shape, ShapeId, Shapes};
 use super::subscribers::Subscribers;
 use super::text::Text;
-use crate::packet::topic;
-use crate::packet::{QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
+use crate::packet::{
+    QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName, scan, topic,
+};
 
 /// Which filter a session has subscribed to, alone or as a member of a group that shares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +143,10 @@ impl Subscriptions {
         topic: SubscriptionTopic,
         subscriber: Subscriber,
     ) -> Result<Outcome, Refusal> {
-        let filter = match self.find(topic.filter) {
+        let hash = self.hash_of(topic.filter);
+        let filter = match self.find(hash, topic.filter) {
             Some(id) => id,
-            None => self.insert(topic.filter, subscriber.session)?,
+            None => self.insert(hash, topic.filter, subscriber.session)?,
         };
         let key = match topic.share_name {
             None => SubscriptionKey::Plain(filter),
@@ -181,7 +183,7 @@ impl Subscriptions {
 
     /// The subscription of `session` to `topic`, if it has one.
     pub fn key(&self, topic: SubscriptionTopic, session: SessionId) -> Option<SubscriptionKey> {
-        let filter = self.find(topic.filter)?;
+        let filter = self.find(self.hash_of(topic.filter), topic.filter)?;
         let key = match topic.share_name {
             None => SubscriptionKey::Plain(filter),
             Some(name) => SubscriptionKey::Shared(self.groups.find(filter, name)?),
@@ -280,14 +282,19 @@ impl Subscriptions {
         self.shapes.len()
     }
 
-    fn find(&self, filter: TopicFilter) -> Option<FilterId> {
-        let mut candidates = self.by_text.candidates(self.hash_of(filter));
+    fn find(&self, hash: u64, filter: TopicFilter) -> Option<FilterId> {
+        let mut candidates = self.by_text.candidates(hash);
         let slot = candidates
             .find(|slot| self.filters[*slot].text.as_bytes() == filter.as_str().as_bytes())?;
         Some(FilterId(slot as u32))
     }
 
-    fn insert(&mut self, filter: TopicFilter, session: SessionId) -> Result<FilterId, Refusal> {
+    fn insert(
+        &mut self,
+        hash: u64,
+        filter: TopicFilter,
+        session: SessionId,
+    ) -> Result<FilterId, Refusal> {
         let shape = match Shape::of(filter) {
             Some(shape) => Some(self.shapes.count(shape, session)?),
             None => None,
@@ -298,7 +305,7 @@ impl Subscriptions {
             groups: None,
             shape,
         });
-        self.by_text.insert(self.hash_of(filter), slot);
+        self.by_text.insert(hash, slot);
         Ok(FilterId(slot as u32))
     }
 
@@ -340,14 +347,15 @@ impl Subscriptions {
     }
 
     fn hash_of(&self, filter: TopicFilter) -> u64 {
-        let levels = filter.as_str().as_bytes().split(|byte| *byte == b'/');
-        levels.enumerate().fold(0, |sum: u64, (index, level)| {
-            sum.wrapping_add(match level {
+        let mut sum = 0_u64;
+        scan::split(filter.as_str().as_bytes(), b'/', |index, level| {
+            sum = sum.wrapping_add(match level {
                 b"+" => self.hash.plus(index),
                 b"#" => self.hash.multi(index),
                 literal => self.hash.level(literal, index),
-            })
-        })
+            });
+        });
+        sum
     }
 
     /// Panics where the parts of the index disagree.
@@ -359,10 +367,9 @@ impl Subscriptions {
                 !filter.subscribers.is_empty() || filter.groups.is_some(),
                 "an empty filter"
             );
-            assert!(
-                self.find(TopicFilter::trusted(filter.text.as_str())) == Some(id),
-                "not to be found"
-            );
+            let text = TopicFilter::trusted(filter.text.as_str());
+            let found = self.find(self.hash_of(text), text);
+            assert!(found == Some(id), "not to be found");
             assert!(
                 filter.subscribers.is_sorted_by_key(|s| s.session),
                 "not in order"

@@ -26,7 +26,7 @@ impl<'a> TopicName<'a> {
             return Err(Refusal::malformed(why));
         }
         // Well-formed, and yet not accepted: that is what 0x90 and 0x8F are for.
-        if text.len() >= TOPIC_LEVELS_MAX && text.split('/').count() > TOPIC_LEVELS_MAX {
+        if has_too_many_levels(text) {
             let why = "a topic name must not have more than 128 levels";
             return Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
         }
@@ -55,29 +55,15 @@ impl<'a> TopicFilter<'a> {
                 "a topic filter must have at least one character",
             ));
         }
-        let mut levels = text.split('/');
-        let mut count = 0;
-        while let Some(level) = levels.next() {
-            count += 1;
-            match level {
-                "+" => {}
-                // [MQTT-4.7.1-1] the last level.
-                "#" if levels.clone().next().is_none() => {}
-                "#" => return Err(Refusal::malformed("# must be the last level of a filter")),
-                // [MQTT-4.7.1-1] [MQTT-4.7.1-2] a level of its own.
-                _ if level.contains(['+', '#']) => {
-                    return Err(Refusal::malformed(
-                        "a wildcard must be a whole level of a filter",
-                    ));
-                }
-                _ => {}
-            }
+        let filter = TopicFilter(text);
+        if filter.has_wildcard() {
+            check_wildcards(text)?;
         }
-        if count > TOPIC_LEVELS_MAX {
+        if has_too_many_levels(text) {
             let why = "a topic filter must not have more than 128 levels";
             return Err(Refusal::new(ReasonCode::TopicFilterInvalid, why));
         }
-        Ok(TopicFilter(text))
+        Ok(filter)
     }
 
     /// Text that was parsed before, and kept.
@@ -90,7 +76,7 @@ impl<'a> TopicFilter<'a> {
     }
 
     pub fn has_wildcard(self) -> bool {
-        self.0.bytes().any(|byte| byte == b'+' || byte == b'#')
+        scan::contains_any(self.0.as_bytes(), *b"+#")
     }
 
     /// The text that every matching topic starts with.
@@ -107,6 +93,30 @@ impl<'a> TopicFilter<'a> {
     pub fn matches(self, topic: TopicName) -> bool {
         matches(self.0.as_bytes(), topic.0)
     }
+}
+
+fn check_wildcards(filter: &str) -> Result<(), Refusal> {
+    let mut levels = filter.split('/');
+    while let Some(level) = levels.next() {
+        match level {
+            "+" => {}
+            // [MQTT-4.7.1-1] the last level.
+            "#" if levels.clone().next().is_none() => {}
+            "#" => return Err(Refusal::malformed("# must be the last level of a filter")),
+            // [MQTT-4.7.1-1] [MQTT-4.7.1-2] a level of its own.
+            _ if level.contains(['+', '#']) => {
+                let why = "a wildcard must be a whole level of a filter";
+                return Err(Refusal::malformed(why));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn has_too_many_levels(text: &str) -> bool {
+    // Nearly always short, and then there is nothing to count.
+    text.len() >= TOPIC_LEVELS_MAX && text.split('/').count() > TOPIC_LEVELS_MAX
 }
 
 /// [`TopicFilter::matches`] for the bytes of a Topic Filter and of a Topic Name.
