@@ -102,9 +102,7 @@ impl Broker {
     ) -> Result<Option<Box<str>>, Refusal> {
         let Some(alias) = publish.properties.number(PropertyId::TopicAlias) else {
             return match publish.topic {
-                "" if self.connections[id].version == Version::V5 => {
-                    Err(Refusal::protocol("neither a topic name nor a topic alias"))
-                }
+                "" => Err(Refusal::protocol("neither a topic name nor a topic alias")),
                 _ => Ok(None),
             };
         };
