@@ -248,3 +248,158 @@ fn a_thousand_clients_without_keep_alive_cost_none() {
     }
     assert_eq!(world.wake_ups(secs(86_400)), 0);
 }
+
+/// One figure, as a new subscriber finds it.
+fn figure(world: &mut World, topic: &str) -> u64 {
+    let watcher = world.client(V5, "watcher");
+    world.subscribe(watcher, &format!("$SYS/broker/{topic}"), QoS::AtMostOnce);
+    number(&figures(world, watcher), topic)
+}
+
+/// A world that keeps three messages, with so many bytes of payload each: a retained one, one
+/// that waits for a client that is away, and one that is in flight.
+fn keeping([retained_len, queued_len, inflight_len]: [usize; 3]) -> World {
+    let mut world = World::new();
+    let publisher = world.client(V311, "p");
+    let away = world.connect(durable(V5, "away", &expiry(3_600)));
+    world.subscribe(away, "queued", QoS::AtLeastOnce);
+    world.lose(away);
+    let silent = world.client(V311, "silent");
+    world.subscribe(silent, "inflight", QoS::AtLeastOnce);
+    let payload = |length| "x".repeat(length);
+    let kept = payload(retained_len);
+    world.send(publisher, &Packet::Publish(retained("kept", &kept)));
+    for (topic, length) in [("queued", queued_len), ("inflight", inflight_len)] {
+        world.publish_as(publisher, QoS::AtLeastOnce, topic, &payload(length));
+    }
+    world
+}
+
+#[test]
+fn what_is_kept_is_counted_wherever_it_stands() {
+    let stored = |lengths| {
+        let mut world = keeping(lengths);
+        assert_eq!(figure(&mut world, "messages/stored"), 3);
+        let mut world = keeping(lengths);
+        assert_eq!(figure(&mut world, "store/messages/count"), 3);
+        let mut world = keeping(lengths);
+        figure(&mut world, "store/messages/bytes")
+    };
+    let base = stored([1, 1, 1]);
+    for lengths in [[1_001, 1, 1], [1, 1_001, 1], [1, 1, 1_001]] {
+        assert_eq!(stored(lengths), base + 1_000, "{lengths:?}");
+    }
+}
+
+#[test]
+fn what_clients_have_not_read_is_counted() {
+    let mut world = World::new();
+    let publisher = world.client(V311, "p");
+    let slow = ["a", "b"].map(|topic| {
+        let client = world.client(V311, topic);
+        world.subscribe(client, topic, QoS::AtMostOnce);
+        world.read_only(client, 0);
+        client
+    });
+    for topic in ["a", "a", "b"] {
+        world.publish(publisher, topic, "x");
+    }
+    let watcher = world.client(V311, "watcher");
+    world.subscribe(watcher, "$SYS/broker/packet/out/#", QoS::AtMostOnce);
+    let figures = figures(&mut world, watcher);
+    assert_eq!(number(&figures, "packet/out/count"), 3);
+    let owed: usize = slow.iter().map(|client| world.owed(*client)).sum();
+    assert_eq!(number(&figures, "packet/out/bytes"), owed as u64);
+}
+
+/// What makes a message be lost, for whom it was meant subscribed to "t".
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    QueueIsFull,
+    TooLargeForTheClient,
+    ClientDoesNotRead,
+    ExpiredInTheQueue,
+    NobodyInTheGroupCanTakeIt,
+    MayNotBePublished,
+}
+
+/// Loses two messages that way.
+fn lose_two(loss: Loss) -> World {
+    let mut options = Options::default();
+    options.limits.queued_messages_max = 2;
+    options.limits.outbound_bytes_max = 1_000;
+    let mut world = World::with(options);
+    let publisher = world.client(V5, "p");
+    let small = numbers(&[
+        (PropertyId::SessionExpiryInterval, 3_600),
+        (PropertyId::MaximumPacketSize, 500),
+    ]);
+    let client = world.connect(durable(V5, "c", &small));
+    let (qos, large) = (QoS::AtLeastOnce, "x".repeat(1_000));
+    match loss {
+        Loss::QueueIsFull => {
+            world.subscribe(client, "t", qos);
+            world.lose(client);
+            for payload in ["1", "2", "3", "4"] {
+                world.publish_as(publisher, qos, "t", payload);
+            }
+        }
+        Loss::TooLargeForTheClient => {
+            world.subscribe(client, "t", qos);
+            for qos in [QoS::AtMostOnce, qos] {
+                world.publish_as(publisher, qos, "t", &large);
+            }
+        }
+        Loss::ClientDoesNotRead => {
+            world.subscribe(client, "t", qos);
+            world.read_only(client, 0);
+            for length in [450, 450, 450, 1, 1] {
+                world.publish(publisher, "t", &large[..length]);
+            }
+        }
+        Loss::ExpiredInTheQueue => {
+            world.subscribe(client, "t", qos);
+            world.lose(client);
+            let minute = numbers(&[(PropertyId::MessageExpiryInterval, 60)]);
+            for id in [1, 2] {
+                let message = Publish {
+                    properties: minute.as_properties(),
+                    ..publish_qos(qos, id, "t", "x")
+                };
+                world.send(publisher, &Packet::Publish(message));
+            }
+            world.advance(secs(60));
+            let client = world.connect(durable(V5, "c", &small));
+            world.expect_nothing(client);
+        }
+        Loss::NobodyInTheGroupCanTakeIt => {
+            world.subscribe(client, "$share/g/t", qos);
+            world.lose(client);
+            for payload in ["1", "2"] {
+                world.publish(publisher, "t", payload);
+            }
+        }
+        Loss::MayNotBePublished => {
+            for qos in [QoS::AtMostOnce, qos] {
+                world.publish_as(publisher, qos, "$SYS/t", "x");
+            }
+        }
+    }
+    world
+}
+
+#[test]
+fn every_message_that_is_lost_is_counted() {
+    for loss in [
+        Loss::QueueIsFull,
+        Loss::TooLargeForTheClient,
+        Loss::ClientDoesNotRead,
+        Loss::ExpiredInTheQueue,
+        Loss::NobodyInTheGroupCanTakeIt,
+        Loss::MayNotBePublished,
+    ] {
+        let mut world = lose_two(loss);
+        let dropped = figure(&mut world, "publish/messages/dropped");
+        assert_eq!(dropped, 2, "{loss:?}");
+    }
+}
