@@ -105,6 +105,61 @@ fn qos_0_is_dropped_for_a_slow_reader_and_for_nobody_else() {
 }
 
 #[test]
+fn a_client_that_owes_us_as_much_reading_as_it_may_is_sent_no_more() {
+    let mut world = World::with(narrow());
+    let slow = world.client(V311, "slow");
+    world.subscribe(slow, "t", QoS::AtMostOnce);
+    world.read_only(slow, 0);
+    let publisher = world.client(V311, "p");
+    // Of 100 bytes each: ten thousand are owed, to the byte, when the limit is reached.
+    let payload = "x".repeat(95);
+    for _ in 0..101 {
+        world.publish(publisher, "t", &payload);
+    }
+    assert_eq!(world.owed(slow), 10_000);
+    world.read_only(slow, 1);
+    world.publish(publisher, "t", &payload);
+    assert_eq!(world.owed(slow), 10_099);
+}
+
+#[test]
+fn what_waits_is_brought_out_until_the_client_owes_us_as_much_reading_as_it_may() {
+    for is_retained in [false, true] {
+        let mut options = narrow();
+        options.limits.inflight_messages_max = 1_000;
+        // A CONNACK or a SUBACK, and a hundred messages of 100 bytes.
+        options.limits.outbound_bytes_max = if is_retained { 5 } else { 4 } + 10_000;
+        let mut world = World::with(options.clone());
+        let publisher = world.client(V311, "p");
+        let terms = Connect {
+            clean_start: false,
+            ..connect(V311, "slow")
+        };
+        let mut slow = world.connect(terms);
+        let payload = "x".repeat(89);
+        if is_retained {
+            for number in 0..150 {
+                let topic = format!("t/{number:05}");
+                world.send(publisher, &Packet::Publish(retained(&topic, &payload)));
+            }
+            world.read_only(slow, 0);
+            let filters = [("t/+", SubscriptionOptions::new(QoS::AtMostOnce))];
+            world.send(slow, &subscribe(1, &filters));
+        } else {
+            world.subscribe(slow, "t/one", QoS::AtLeastOnce);
+            world.lose(slow);
+            for _ in 0..150 {
+                world.publish_as(publisher, QoS::AtLeastOnce, "t/one", &payload);
+            }
+            slow = world.open(V311);
+            world.read_only(slow, 0);
+            world.send(slow, &Packet::Connect(terms));
+        }
+        assert_eq!(world.owed(slow), options.limits.outbound_bytes_max);
+    }
+}
+
+#[test]
 fn qos_1_waits_for_a_slow_reader() {
     let mut options = narrow();
     options.limits.inflight_messages_max = 1_000;

@@ -207,6 +207,76 @@ fn the_store_for_retained_messages_is_limited() {
     }
 }
 
+#[test]
+fn expired_messages_that_nobody_asks_for_make_room_for_others() {
+    // Whichever of them is the first to be due.
+    for lifetimes in [[60, 3_600], [3_600, 60]] {
+        let mut options = Options::default();
+        options.limits.retained_messages_max = 2;
+        let mut world = World::with(options);
+        let publisher = world.client(V5, "p");
+        for seconds in lifetimes {
+            let block = numbers(&[(P::MessageExpiryInterval, seconds)]);
+            let message = Publish {
+                properties: block.as_properties(),
+                ..retained(if seconds == 60 { "short" } else { "long" }, "x")
+            };
+            world.send(publisher, &Packet::Publish(message));
+        }
+        assert!(!fits(&mut world, publisher, "new", 1));
+        // They are looked for once a minute at most.
+        world.advance(secs(120));
+        assert!(fits(&mut world, publisher, "new", 1));
+        assert!(!fits(&mut world, publisher, "newer", 1));
+    }
+}
+
+/// Retains a payload of that length; whether it was accepted.
+fn fits(world: &mut World, publisher: Client, topic: &str, length: usize) -> bool {
+    let payload = "x".repeat(length);
+    let message = Publish {
+        retain: true,
+        ..publish_qos(QoS::AtLeastOnce, 1, topic, &payload)
+    };
+    world.send(publisher, &Packet::Publish(message));
+    match world.read(publisher).ack().1 {
+        R::Success | R::NoMatchingSubscribers => true,
+        R::QuotaExceeded => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_store_for_retained_messages_can_be_filled_to_the_byte() {
+    let mut options = Options::default();
+    options.limits.retained_bytes_max = 2_000;
+    let mut world = World::with(options);
+    let publisher = world.client(V5, "p");
+    let p = publisher;
+    assert!(fits(&mut world, p, "a", 1_000));
+    assert!(!fits(&mut world, p, "b", 1_000));
+    let fitting = (1..1_000)
+        .rev()
+        .find(|length| fits(&mut world, p, "b", *length));
+    let most = fitting.expect("there is room for some");
+    // Full: what replaces a message may be as long as that, and no longer.
+    for (topic, length, expected) in [
+        ("b", most, true),
+        ("b", most + 1, false),
+        ("a", 1_000, true),
+        ("a", 1_001, false),
+        ("c", 1, false),
+        // What one gives up another may have.
+        ("a", 990, true),
+        ("b", most + 11, false),
+        ("b", most + 10, true),
+        ("a", 991, false),
+    ] {
+        let fitted = fits(&mut world, p, topic, length);
+        assert_eq!(fitted, expected, "{topic} {length}");
+    }
+}
+
 /// A world with many retained messages of that QoS.
 fn many(topics: usize, qos: QoS) -> World {
     let mut world = World::new();
@@ -402,6 +472,29 @@ fn a_replay_leaves_room_for_others() {
     );
     world.turn();
     world.expect(quick, &Packet::PingResp);
+}
+
+#[test]
+fn a_replay_looks_only_at_topics_that_begin_like_its_filter() {
+    let mut world = many(5_000, QoS::AtMostOnce);
+    let client = world.client(V311, "s");
+    for (filter, expected) in [
+        ("before/#", 0),
+        ("dev/00000/state", 1),
+        ("dev/00000/+", 1),
+        ("dev/00000", 0),
+    ] {
+        let filters = [(filter, SubscriptionOptions::new(QoS::AtMostOnce))];
+        let mut packet = Vec::new();
+        subscribe(1, &filters).encode(V311, &mut packet);
+        world.deliver_bytes(client, &packet);
+        // More topics than one turn has time for would leave work for the next.
+        let mut turn = midge::broker::Turn::default();
+        world.broker.end_turn(&mut turn, world.now);
+        assert_eq!(world.broker.poll_timeout(), None, "{filter}");
+        world.turn();
+        assert_eq!(world.payloads(client).len(), expected, "{filter}");
+    }
 }
 
 #[test]

@@ -393,6 +393,29 @@ fn the_number_of_subscriptions_is_limited() {
 }
 
 #[test]
+fn the_bytes_of_all_filters_of_a_client_are_limited() {
+    let mut world = World::new();
+    let client = world.client(V5, "s");
+    let filter = |number: usize| format!("{number:032768}");
+    let fit = Limits::FILTER_BYTES_PER_SESSION / filter(0).len();
+    let try_subscribe = |world: &mut World, filter: &str| {
+        world.send(client, &subscribe(1, &[(filter, qos0())]));
+        world.read(client).reasons()
+    };
+    for number in 0..fit {
+        assert_eq!(try_subscribe(&mut world, &filter(number)), [R::Success]);
+    }
+    // Full to the byte; what is there may be replaced.
+    assert_eq!(try_subscribe(&mut world, "x"), [R::QuotaExceeded]);
+    assert_eq!(try_subscribe(&mut world, &filter(0)), [R::Success]);
+    // What is given up makes room for as much, and for no more.
+    world.send(client, &unsubscribe(1, &[filter(0).as_str()]));
+    assert_eq!(world.read(client).reasons(), [R::Success]);
+    assert_eq!(try_subscribe(&mut world, &filter(fit)), [R::Success]);
+    assert_eq!(try_subscribe(&mut world, "x"), [R::QuotaExceeded]);
+}
+
+#[test]
 fn the_number_of_wildcard_patterns_is_limited() {
     let mut world = World::new();
     let client = world.client(V5, "s");
