@@ -107,6 +107,50 @@ fn a_message_waits_for_one_member_if_all_are_away() {
 }
 
 #[test]
+fn members_take_the_same_turns_when_all_of_them_are_away() {
+    let shares = [false, true].map(|away| {
+        let mut world = World::new();
+        let mut members = ["a", "b", "c"].map(|id| member(&mut world, V5, id, QoS::AtLeastOnce));
+        if away {
+            for member in members {
+                world.lose(member);
+            }
+        }
+        let publisher = world.client(V311, "p");
+        for payload in ["1", "2", "3", "4", "5", "6"] {
+            world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
+        }
+        if away {
+            members = ["a", "b", "c"].map(|id| again(&mut world, V5, id));
+        }
+        members.map(|member| world.payloads(member))
+    });
+    assert!(shares[0].iter().all(|share| share.len() == 2));
+    assert_eq!(shares[0], shares[1]);
+}
+
+#[test]
+fn a_member_that_is_busy_is_preferred_to_one_that_is_away() {
+    let mut options = Options::default();
+    options.limits.inflight_messages_max = 1;
+    let mut world = World::with(options);
+    let away = member(&mut world, V5, "away", QoS::AtLeastOnce);
+    let busy = member(&mut world, V5, "busy", QoS::AtLeastOnce);
+    world.lose(away);
+    let publisher = world.client(V311, "p");
+    for payload in ["1", "2", "3", "4"] {
+        world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
+    }
+    let away = again(&mut world, V5, "away");
+    world.expect_nothing(away);
+    for payload in ["1", "2", "3", "4"] {
+        let received = world.read(busy);
+        assert_eq!(received.publish().payload, payload.as_bytes());
+        world.send(busy, &puback(received.publish().packet_id.unwrap()));
+    }
+}
+
+#[test]
 fn a_member_with_a_full_queue_is_left_out() {
     let mut options = Options::default();
     options.limits.inflight_messages_max = 1;
