@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::HashSet;
+
 use common::*;
 use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::*;
@@ -117,6 +119,26 @@ fn a_client_without_an_id_is_given_one() {
         .text(P::AssignedClientIdentifier);
     assert_eq!((received.connack().reason, id), (R::Success, None));
     assert_eq!(world.broker.connected(), 3);
+}
+
+#[test]
+fn an_id_that_was_assigned_once_is_not_given_to_another() {
+    // Whatever was drawn at start.
+    for seed in [0, 1, 0xFFFF, u64::MAX] {
+        let mut world = World::with(Options {
+            seed,
+            ..Options::default()
+        });
+        let mut assigned = HashSet::new();
+        for _ in 0..100 {
+            let client = world.try_connect(connect(V5, ""));
+            let received = world.read(client);
+            let properties = received.connack().properties;
+            let id = properties.text(P::AssignedClientIdentifier).unwrap();
+            assert!(assigned.insert(id.to_string()), "{id} of seed {seed}");
+            world.disconnect(client);
+        }
+    }
 }
 
 #[test]

@@ -124,3 +124,48 @@ fn topics_are_sent_as_aliases_to_those_who_take_them() {
     world.publish(publisher, "b", "x");
     assert_eq!(seen(&mut world, subscriber), [("b".to_string(), Some(1))]);
 }
+
+/// The PUBLISH packets that a client of that Maximum Packet Size is sent for one message.
+fn sent_within(bytes_max: usize, message: &Packet) -> Vec<Received> {
+    let mut world = World::new();
+    let terms = numbers(&[
+        (P::TopicAliasMaximum, 1),
+        (P::MaximumPacketSize, bytes_max as u32),
+    ]);
+    let subscriber = world.connect(Connect {
+        properties: terms.as_properties(),
+        ..connect(V5, "s")
+    });
+    world.subscribe(subscriber, "#", QoS::AtMostOnce);
+    let publisher = world.client(V5, "p");
+    world.send(publisher, message);
+    world.publishes(subscriber)
+}
+
+#[test]
+fn an_alias_does_not_make_a_packet_too_large() {
+    for lifetime in [None, Some(60)] {
+        // Lengths from which on the packet's own length takes a byte more are among them.
+        for length in 105..125 {
+            let payload = "x".repeat(length);
+            let mut block = PropertyBlock::new();
+            if let Some(seconds) = lifetime {
+                block.number(P::MessageExpiryInterval, seconds);
+            }
+            let packet = publish_with("t", &payload, &block);
+            let mut bytes = Vec::new();
+            packet.encode(V5, &mut bytes);
+            let sent = sent_within(bytes.len(), &packet);
+            assert_eq!(sent.len(), 1, "{length} {lifetime:?}");
+            assert_eq!(sent[0].packet(), packet, "{length} {lifetime:?}");
+            for room in 1..=12 {
+                let sent = sent_within(bytes.len() + room, &packet);
+                assert_eq!(sent.len(), 1, "{length} {lifetime:?} {room}");
+            }
+            // Three bytes of its own, and at most nine for what else may be added.
+            let sent = sent_within(bytes.len() + 12, &packet);
+            let alias = sent[0].publish().properties.number(P::TopicAlias);
+            assert_eq!(alias, Some(1), "{length} {lifetime:?}");
+        }
+    }
+}

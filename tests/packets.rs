@@ -762,6 +762,22 @@ fn a_length_in_publish_is_known_before_it_is_written() {
     }
 }
 
+#[test]
+fn the_longest_packet_is_the_one_whose_length_is_the_highest_number() {
+    let head = |payload_len| PublishHead {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: b"t",
+        packet_id: None,
+        properties: Properties::NONE,
+        payload_len,
+    };
+    let topic_len = 2 + 1;
+    let longest = head(field::VARIABLE_BYTE_INTEGER_MAX as usize - topic_len);
+    assert_eq!(longest.packet_len(V311), PACKET_BYTES_MAX);
+}
+
 /// Any bytes whatever: no panic, and nothing is read that is not there.
 #[test]
 fn noise_does_no_harm() {
