@@ -418,3 +418,24 @@ pub(super) fn cannot_answer() -> Refusal {
 pub(super) fn looks_like_tls(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x16, 0x03])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_mixes_up_ports_is_told_what_came_instead() {
+        for (bytes, protocol) in [
+            (&b"\x16\x03\x01\x02\x00"[..], "TLS"),
+            (b"GET / HTTP/1.1\r\n", "HTTP"),
+            (b"POST / HTTP/1.1\r\n", "HTTP"),
+        ] {
+            let why = what_it_looks_like(bytes);
+            assert!(why.contains(&format!("looks like {protocol},")), "{why}");
+        }
+        // A PINGREQ is MQTT; a GET that is cut short may be anything.
+        for bytes in [&b"\xC0\x00"[..], b"GE"] {
+            assert!(!what_it_looks_like(bytes).contains("looks like"));
+        }
+    }
+}

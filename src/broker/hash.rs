@@ -129,3 +129,93 @@ impl Hasher for Hashed {
         self.hash
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const SEEDS: [u64; 3] = [1, 7, 0x0123_4567_89AB_CDEF];
+
+    /// No two are equal, and each bit is set in about half of them: tables are filled evenly.
+    fn assert_spread(hashes: &[u64], what: &str) {
+        let distinct: HashSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len(), "{what}: two are equal");
+        for bit in 0..64 {
+            let set = hashes.iter().filter(|hash| *hash >> bit & 1 == 1).count();
+            let share = set as f64 / hashes.len() as f64;
+            assert!((0.4..0.6).contains(&share), "{what}: bit {bit} is {share}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_little_have_hashes_that_differ_much() {
+        for seeded in SEEDS.map(Seeded::new) {
+            for length in 1..20 {
+                // Each differs from the next in one byte, wherever that stands.
+                let name = |number: usize| {
+                    let mut name = vec![b'a'; length];
+                    name[number % length] = (number / length) as u8;
+                    name
+                };
+                let names: HashSet<_> = (0..256 * length).map(name).collect();
+                let hashes: Vec<_> = names.iter().map(|name| seeded.bytes(name)).collect();
+                let distinct: HashSet<_> = hashes.iter().collect();
+                assert_eq!(distinct.len(), names.len(), "names of {length}");
+            }
+            let name = |number| format!("sensor/{number}");
+            let hashes: Vec<_> = (0..10_000)
+                .map(|number| seeded.bytes(name(number).as_bytes()))
+                .collect();
+            assert_spread(&hashes, "names");
+            let keys: Vec<_> = (0..10_000).map(|n| seeded.hash_one(name(n))).collect();
+            assert_spread(&keys, "keys of a table");
+            let numbers: Vec<_> = (0..10_000).map(|n| seeded.extend(7, n)).collect();
+            assert_spread(&numbers, "a hash with a number");
+        }
+    }
+
+    #[test]
+    fn names_of_zeros_differ_by_their_length() {
+        for seeded in SEEDS.map(Seeded::new) {
+            let names: Vec<_> = (0..40).map(|length| vec![0; length]).collect();
+            let hashes: HashSet<_> = names.iter().map(|name| seeded.bytes(name)).collect();
+            assert_eq!(hashes.len(), names.len());
+        }
+    }
+
+    #[test]
+    fn what_a_level_adds_depends_on_its_place() {
+        for seeded in SEEDS.map(Seeded::new) {
+            let mut added = Vec::new();
+            for index in 0..1_000 {
+                added.extend([seeded.plus(index), seeded.multi(index)]);
+                added.extend([b"+", b"#", b"a", b"b"].map(|level| seeded.level(level, index)));
+            }
+            assert_spread(&added, "levels");
+        }
+    }
+
+    #[test]
+    fn another_seed_makes_other_hashes() {
+        let of = |f: &dyn Fn(Seeded) -> u64| -> Vec<u64> {
+            (0..1_000).map(|seed| f(Seeded::new(seed))).collect()
+        };
+        assert_spread(&of(&|seeded| seeded.bytes(b"a")), "name");
+        assert_spread(&of(&|seeded| seeded.level(b"a", 1)), "level");
+        assert_spread(&of(&|seeded| seeded.plus(1)), "plus");
+        assert_spread(&of(&|seeded| seeded.multi(1)), "multi");
+        assert_spread(&of(&|seeded| seeded.hash_one("a")), "key");
+    }
+
+    /// A table of the standard library chooses a place by the low bits, and tells apart what
+    /// stands there by the high ones.
+    #[test]
+    fn a_hash_that_is_a_key_has_its_bits_at_either_end() {
+        for key in [1, 0xFFFF, 0x8000_0000] {
+            let hash = Hashed::default().hash_one(key);
+            assert_eq!((hash as u32, (hash >> 32) as u32), (key, key));
+        }
+    }
+}

@@ -131,6 +131,17 @@ mod tests {
             queue.check_invariants();
         }
         assert!(queue.is_empty() && queue.pop().is_none());
-        assert!(queue.blocks.iter().all(|block| block.capacity() <= SPARE));
+    }
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_memory_back() {
+        // Within one block, and beyond.
+        for length in [2 * SPARE, 10 * BLOCK] {
+            let mut queue = Queue::new();
+            (0..length).for_each(|number| queue.push(delivery(number)));
+            while queue.pop().is_some() {}
+            let capacities = queue.blocks.iter().map(VecDeque::capacity);
+            assert!(capacities.sum::<usize>() <= SPARE, "{length}");
+        }
     }
 }
