@@ -11,9 +11,10 @@ pub fn short(bytes: &[u8]) -> u64 {
             let last = u64::from(u32::from_le_bytes(*last)) << (8 * (length - 4));
             u64::from(u32::from_le_bytes(*first)) | last
         }
-        (_, _, [first, .., last]) => {
-            let middle = u64::from(bytes[length / 2]) << (8 * (length / 2));
-            u64::from(*first) | middle | u64::from(*last) << (8 * (length - 1))
+        // Of two or three: the last may be the second once more.
+        (_, _, [first, second, ..]) => {
+            let last = u64::from(bytes[length - 1]) << (8 * (length - 1));
+            u64::from(*first) | u64::from(*second) << 8 | last
         }
         (_, _, [only]) => u64::from(*only),
         (_, _, []) => 0,
