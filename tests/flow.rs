@@ -160,6 +160,37 @@ fn what_waits_is_brought_out_until_the_client_owes_us_as_much_reading_as_it_may(
 }
 
 #[test]
+fn what_is_sent_again_waits_for_a_slow_reader() {
+    let mut options = narrow();
+    options.limits.inflight_messages_max = 1_000;
+    let mut world = World::with(options);
+    let publisher = world.client(V311, "p");
+    let terms = Connect {
+        clean_start: false,
+        ..connect(V311, "slow")
+    };
+    let slow = world.connect(terms);
+    world.subscribe(slow, "t", QoS::AtLeastOnce);
+    let filler = "x".repeat(1_000);
+    let expected: Vec<_> = (0..100).map(|n| format!("{n} {filler}")).collect();
+    for payload in &expected {
+        world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
+    }
+    assert_eq!(world.payloads(slow), expected);
+    world.lose(slow);
+    // It acknowledges nothing: that it has read is what makes room.
+    let slow = world.connect(terms);
+    world.read_only(slow, 0);
+    let mut again = world.payloads(slow);
+    for _ in 0..1_000 {
+        assert!(world.owed(slow) < 10_000 + 1_100);
+        world.read_only(slow, 500);
+        again.extend(world.payloads(slow));
+    }
+    assert_eq!(again, expected);
+}
+
+#[test]
 fn qos_1_waits_for_a_slow_reader() {
     let mut options = narrow();
     options.limits.inflight_messages_max = 1_000;
