@@ -829,6 +829,7 @@ impl Model {
                 let of_group = self.shared.iter_mut().filter(|s| s.group == group);
                 of_group.for_each(|shared| shared.weak = true);
             }
+            self.weaken_too_large();
         } else if options.retain_handling == RetainHandling::Send
             || options.retain_handling == RetainHandling::SendIfNew && is_new
         {
