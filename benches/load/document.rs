@@ -120,7 +120,8 @@ fn introduction(about: &About) -> String {
          no MQTT. Every message is checked: what is lost, duplicated or out of order fails the \
          run. The generator works on a timer of 1 ms and not on its sockets, except for \
          latencies. {} retained and {} queued messages, {} idle connections. midge is built as \
-         `cargo bench` does, but its resident memory at start is that of {build}.",
+         `cargo bench` does, but its resident memory at start is that of {build}; so is \
+         what is said of musl.",
         about.other,
         plan.pace.measured.as_secs_f64(),
         thousands(plan.retained as f64),

@@ -26,6 +26,8 @@ pub enum Work {
     Flow(Flow),
     Retained,
     Queued,
+    /// Memory after that, of a static build.
+    Drained,
     Cycles,
     Idle,
     Subscriptions,
@@ -89,6 +91,9 @@ pub const SCENARIOS: &[Scenario] = &[
         row(State,  "drain that queue",                             "µs",    Ratio(3.44, 0.6, 0.4)),
         row(Memory, "per queued message",                           "bytes", Ratio(431.0, 220.0, 170.0)),
         row(Growth, "memory after a queue has drained, over before", "x",    AtMost(1.5)),
+    ] },
+    Scenario { work: Work::Drained, rows: &[
+        row(Growth, "the same with musl's allocator, static build", "x", AtMost(1.5)),
     ] },
     Scenario { work: Work::Cycles, rows: &[
         row(State,  "connect, subscribe, publish, receive, disconnect", "µs", Ratio(45.9, 33.0, 28.0)),
@@ -231,7 +236,7 @@ impl Scenario {
     pub fn measure(&self, contender: &Contender, plan: &Plan) -> Result<Sample, String> {
         let command = match self.work {
             Work::Fairness(_) => &contender.limited,
-            Work::Start => &contender.at_start,
+            Work::Start | Work::Drained => &contender.at_start,
             _ => &contender.command,
         };
         let name = self.rows[0].name;
@@ -241,6 +246,7 @@ impl Scenario {
             Work::Flow(flow) => flowing(flow, &broker, plan),
             Work::Retained => retained(&broker, plan),
             Work::Queued => queued(&broker, plan),
+            Work::Drained => drained(&broker, plan),
             Work::Cycles => cycles(&broker, plan),
             Work::Idle => idle(&broker, plan),
             Work::Subscriptions => {
@@ -306,6 +312,11 @@ fn queued(broker: &Broker, plan: &Plan) -> io::Result<Sample> {
         cost: outcome.put,
         faults: outcome.faults,
     })
+}
+
+fn drained(broker: &Broker, plan: &Plan) -> io::Result<Sample> {
+    let stored::Outcome { before, after, .. } = stored::queued(broker, plan.queued)?;
+    Ok(Sample::of(vec![after.resident / before.resident]))
 }
 
 fn cycles(broker: &Broker, plan: &Plan) -> io::Result<Sample> {

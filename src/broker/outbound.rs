@@ -11,11 +11,11 @@ use std::io::IoSlice;
 use super::message::Message;
 
 /// A tail of so many bytes is full.
-const TAIL_BYTES: usize = 32 << 10;
+const TAIL_BYTES: usize = 60 << 10;
 
 /// Buffers kept for reuse, the largest one that is kept, and all of them, in bytes.
 const SPARE_BUFFERS: usize = 64;
-const SPARE_BUFFER_BYTES: usize = 2 * TAIL_BYTES;
+const SPARE_BUFFER_BYTES: usize = 64 << 10;
 const SPARE_BYTES: usize = 1 << 20;
 
 /// Empty buffers that nobody owns.
