@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use midge::broker::limits::Options;
+use midge::broker::limits::{Limits, Options};
 use midge::packet::*;
 
 use ReasonCode as R;
@@ -156,6 +156,57 @@ fn what_waits_is_brought_out_until_the_client_owes_us_as_much_reading_as_it_may(
             world.send(slow, &Packet::Connect(terms));
         }
         assert_eq!(world.owed(slow), options.limits.outbound_bytes_max);
+    }
+}
+
+/// A queue, and what an earlier connection left unacknowledged: at most 64 KiB of it at a time, and
+/// always as much beside QoS 0 that comes faster than it is read.
+#[test]
+fn what_waited_comes_out_by_and_by_whatever_passes_by() {
+    for is_sent_again in [false, true] {
+        let mut options = Options::default();
+        options.limits.inflight_messages_max = 1_000;
+        let mut world = World::with(options);
+        let publisher = world.client(V311, "p");
+        let terms = Connect {
+            clean_start: false,
+            ..connect(V311, "slow")
+        };
+        let slow = world.connect(terms);
+        world.subscribe(slow, "kept", QoS::AtLeastOnce);
+        world.subscribe(slow, "live", QoS::AtMostOnce);
+        if !is_sent_again {
+            world.lose(slow);
+        }
+        let filler = "x".repeat(1_000);
+        let expected: Vec<_> = (0..300).map(|n| format!("{n} {filler}")).collect();
+        for payload in &expected {
+            world.publish_as(publisher, QoS::AtLeastOnce, "kept", payload);
+        }
+        if is_sent_again {
+            assert_eq!(world.payloads(slow), expected);
+            world.lose(slow);
+        }
+        let slow = world.open(V311);
+        world.read_only(slow, 0);
+        world.send(slow, &Packet::Connect(terms));
+        let owed = world.owed(slow);
+        assert!(
+            (Limits::BACKLOG_BYTES..Limits::BACKLOG_BYTES + 1_100).contains(&owed),
+            "{owed}"
+        );
+
+        let mut received = vec![];
+        let live = "y".repeat(4_000);
+        for _ in 0..25 {
+            for _ in 0..25 {
+                world.publish(publisher, "live", &live);
+            }
+            world.read_only(slow, 50_000);
+            let payloads = world.payloads(slow);
+            received.extend(payloads.into_iter().filter(|payload| *payload != live));
+        }
+        assert_eq!(received, expected);
     }
 }
 

@@ -13,6 +13,7 @@ const FILE_LINES_MAX: usize = 500;
 
 /// Folder or file, words that must not occur in it, why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
+    // `core::net` has addresses, and no sockets.
     (
         "src/broker",
         &["mio", "std::net", "std::fs", "std::{", "::now()", "thread"],

@@ -47,6 +47,8 @@ pub struct Connection {
     /// The beginning of a packet whose end has not come yet.
     pub leftover: Vec<u8>,
     pub outbound: Outbound,
+    /// How much of it, at most, is of what had waited for the client.
+    backlog_owed: usize,
     in_flush: bool,
     /// When the last packet came.
     pub last_packet: Millis,
@@ -98,6 +100,7 @@ impl Connection {
             bridge: false,
             leftover: Vec::new(),
             outbound: Outbound::default(),
+            backlog_owed: 0,
             in_flush: false,
             last_packet: now,
             silence_max: 0,
@@ -117,6 +120,17 @@ impl Connection {
             Phase::Connected(session) => Some(session),
             Phase::AwaitConnect | Phase::Closing => None,
         }
+    }
+
+    /// Whether it has taken enough of what it is owed to be sent another message.
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        self.outbound.len() < limits.outbound_bytes_max
+    }
+
+    /// The same for one that had to wait. What passes by meanwhile, QoS 0, does not count: it must
+    /// not keep the backlog waiting.
+    pub fn has_room_for_backlog(&self, limits: &Limits) -> bool {
+        self.has_room(limits) && self.backlog_owed < Limits::BACKLOG_BYTES
     }
 
     fn gives_aliases(&self) -> bool {
@@ -340,7 +354,22 @@ impl Connections {
         Sent::Yes
     }
 
-    /// Does the same for a message that goes to many, see [`Template`].
+    /// Does the same for a message that had to wait.
+    pub fn publish_from_backlog(
+        &mut self,
+        id: ConnectionId,
+        content: &Content,
+        sending: Sending,
+        now: Millis,
+    ) -> Sent {
+        let before = self[id].outbound.len();
+        let sent = self.publish(id, content, sending, now);
+        let connection = &mut self[id];
+        connection.backlog_owed += connection.outbound.len() - before;
+        sent
+    }
+
+    /// Does what [`Connections::publish`] does for a message that goes to many, see [`Template`].
     pub fn publish_to_many(
         &mut self,
         id: ConnectionId,
@@ -376,8 +405,9 @@ impl Connections {
     /// `count` bytes have gone to the socket.
     pub fn advance(&mut self, id: ConnectionId, count: usize) {
         self.counters.bytes_sent += count as u64;
-        let outbound = &mut self.slab[id.index()].outbound;
-        outbound.advance(count, &mut self.spare);
+        let connection = &mut self.slab[id.index()];
+        connection.outbound.advance(count, &mut self.spare);
+        connection.backlog_owed = connection.backlog_owed.saturating_sub(count);
     }
 
     /// The turn is over: the lists of it are handed out, see [`super::Turn`].

@@ -64,6 +64,8 @@ pub(super) struct Scratch {
     subscription_ids: Vec<u32>,
     message: Vec<u8>,
     template: Template,
+    /// Empty: of the turn that is over.
+    pub refill: Vec<SessionId>,
 }
 
 /// How one session gets a message.
@@ -321,14 +323,8 @@ impl Broker {
     }
 
     /// Whether the client has taken enough of what it is owed to be sent another message.
-    pub(super) fn has_room(&self, connection: ConnectionId) -> bool {
-        self.connections[connection].outbound.len() < self.options.limits.outbound_bytes_max
-    }
-
-    /// Whether it has taken enough to be sent of what waits for it.
-    pub(super) fn has_room_for_backlog(&self, connection: ConnectionId) -> bool {
-        let bytes_max = Limits::BACKLOG_BYTES.min(self.options.limits.outbound_bytes_max);
-        self.connections[connection].outbound.len() < bytes_max
+    fn has_room(&self, connection: ConnectionId) -> bool {
+        self.connections[connection].has_room(&self.options.limits)
     }
 
     /// Whether a new QoS 1 or 2 message can go out at once without overtaking another.

@@ -30,13 +30,13 @@ impl Seeded {
     }
 
     pub fn bytes(&self, bytes: &[u8]) -> u64 {
-        self.finish(bytes, self.step)
+        self.fold_all(bytes, self.step)
     }
 
     /// What a level adds to the hash of its topic or filter by standing at `index`. The hash of
     /// the whole is the sum over its levels.
     pub fn level(&self, level: &[u8], index: usize) -> u64 {
-        self.finish(level, self.place(index))
+        self.fold_all(level, self.place(index))
     }
 
     /// The same for the level `+`.
@@ -55,7 +55,7 @@ impl Seeded {
     }
 
     /// The last step differs by the length, and by `end`.
-    fn finish(&self, bytes: &[u8], end: u64) -> u64 {
+    fn fold_all(&self, bytes: &[u8], end: u64) -> u64 {
         let (mut hash, mut rest) = (self.seed, bytes);
         while let Some((word, more)) = rest.split_first_chunk() {
             hash = fold(hash ^ u64::from_le_bytes(*word), self.step);

@@ -139,7 +139,7 @@ impl Limits {
     /// Peers that have not sent their CONNECT; more are turned away at once.
     pub const UNCONNECTED_MAX: usize = 1_000;
     /// What waits for a client, in its queue or among the retained messages, is brought out until
-    /// it is owed so many bytes; the rest waits until they have been taken.
+    /// it is owed so many bytes of it; the rest waits until they have been taken.
     pub const BACKLOG_BYTES: usize = 64 << 10;
     /// Retained topics looked at for one session before the others have their turn.
     pub const REPLAY_TOPICS: usize = 1_000;

@@ -246,12 +246,15 @@ impl Broker {
     /// Ends the turn and fills in what it asks for.
     pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
         let now = self.millis(now);
-        for id in std::mem::take(&mut self.refill) {
+        let empty = std::mem::take(&mut self.scratch.refill);
+        let mut refill = std::mem::replace(&mut self.refill, empty);
+        for id in refill.drain(..) {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.in_refill = false;
                 self.pump(id, now);
             }
         }
+        self.scratch.refill = refill;
         let hard = self.options.limits.outbound_bytes_hard();
         for index in 0..self.connections.flush.len() {
             let id = self.connections.flush[index];
@@ -276,7 +279,7 @@ impl Broker {
             return;
         };
         let is_empty = connection.outbound.is_empty();
-        let has_room = self.has_room_for_backlog(id);
+        let has_room = connection.has_room_for_backlog(&self.options.limits);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             if is_empty {

@@ -1,21 +1,25 @@
 //! Bytes owed to a socket.
 //!
-//! Small packets are copied one behind the other into a tail; a tail that is full becomes a chunk
-//! in front of the next one, so that no buffer is ever large, copied or moved. A large payload is
-//! shared, not copied, and is a chunk of its own. Invariant: `len` is what has been appended and
-//! not yet taken. Empty, it owns no memory: its buffers go back to a common pool.
+//! Packets are copied one behind the other into a tail; a tail that is full becomes a chunk in
+//! front of the next one, so that what is owed is never copied again, however much it is. A large
+//! payload that others want as well is shared, not copied, and is a chunk of its own. Invariant:
+//! `len` is what has been appended and not yet taken. Empty, it owns no memory: its buffers go back
+//! to a common pool.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::message::Message;
 
-/// A tail of so many bytes is full.
+/// A buffer that has got beyond the first size gets the second at once: that of all full tails.
+const SMALL_BUFFER_BYTES: usize = 16 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
+/// A tail of so many bytes is full: a packet as most are would have to move it.
 const TAIL_BYTES: usize = 60 << 10;
 
-/// Buffers kept for reuse, the largest one that is kept, and all of them, in bytes.
+/// Buffers kept for reuse.
 const SPARE_BUFFERS: usize = 64;
-const SPARE_BUFFER_BYTES: usize = 64 << 10;
+/// All of them together.
 const SPARE_BYTES: usize = 1 << 20;
 
 /// Empty buffers that nobody owns.
@@ -34,7 +38,7 @@ impl SpareBuffers {
 
     fn put(&mut self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity();
-        let fits = (1..=SPARE_BUFFER_BYTES).contains(&bytes) && self.bytes + bytes <= SPARE_BYTES;
+        let fits = (1..=BUFFER_BYTES).contains(&bytes) && self.bytes + bytes <= SPARE_BYTES;
         if fits && self.buffers.len() < SPARE_BUFFERS {
             buffer.clear();
             self.buffers.push(buffer);
@@ -100,8 +104,11 @@ impl Outbound {
             let full = std::mem::take(&mut self.tail);
             self.push(Chunk::Packets(full));
         }
-        if self.tail.capacity() == 0 {
+        let capacity = self.tail.capacity();
+        if capacity == 0 {
             self.tail = spare.take();
+        } else if self.tail.len() >= SMALL_BUFFER_BYTES && capacity < BUFFER_BYTES {
+            self.tail.reserve_exact(BUFFER_BYTES - self.tail.len());
         }
         &mut self.tail
     }
@@ -109,7 +116,7 @@ impl Outbound {
     /// Appends the payload of `message` without copying it.
     pub fn share(&mut self, message: Message) {
         if !self.tail.is_empty() {
-            // A few bytes as a rule: the tail keeps its buffer.
+            // A few bytes between large payloads as a rule: the tail keeps its buffer.
             let packets = self.tail.clone();
             self.push(Chunk::Packets(packets));
             self.tail.clear();
@@ -147,7 +154,10 @@ impl Outbound {
             {
                 self.taken -= length;
                 chunks.bytes -= length;
-                if let Some(Chunk::Packets(buffer)) = chunks.queue.pop_front() {
+                // Not the few bytes between large payloads: the pool is for what can be filled.
+                if let Some(Chunk::Packets(buffer)) = chunks.queue.pop_front()
+                    && buffer.capacity() >= SMALL_BUFFER_BYTES
+                {
                     spare.put(buffer);
                 }
             }
@@ -208,40 +218,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_empty_takes_no_more_memory_than_it_owes() {
-        let (mut outbound, mut spare) = (Outbound::default(), SpareBuffers::default());
-        let mut expected = VecDeque::new();
-        for number in 0..2_000_u32 {
-            let packet = number.to_be_bytes().repeat(250);
-            outbound.next_packet(&mut spare).extend(&packet);
-            expected.extend(packet);
-            while outbound.len() > 200_000 {
-                let mut slices = [IoSlice::new(&[]); 1];
-                assert_eq!(outbound.slices(&mut slices), 1);
-                let count = slices[0].len().min(7_001);
-                assert!(slices[0][..count].iter().eq(expected.iter().take(count)));
-                expected.drain(..count);
-                outbound.advance(count, &mut spare);
+    fn what_is_never_empty_takes_little_more_memory_than_it_owes() {
+        for packet_bytes in [110, 333, 1_000, 4_000] {
+            let (mut outbound, mut spare) = (Outbound::default(), SpareBuffers::default());
+            let mut expected = VecDeque::new();
+            for number in 0..2_000_000 / packet_bytes {
+                let packet = vec![number as u8; packet_bytes];
+                outbound.next_packet(&mut spare).extend(&packet);
+                expected.extend(packet);
+                while outbound.len() > 200_000 {
+                    let mut slices = [IoSlice::new(&[]); 1];
+                    assert_eq!(outbound.slices(&mut slices), 1);
+                    let count = slices[0].len().min(7_001);
+                    assert!(slices[0][..count].iter().eq(expected.iter().take(count)));
+                    expected.drain(..count);
+                    outbound.advance(count, &mut spare);
+                }
             }
+            let queue = &outbound.chunks.as_ref().expect("more than one tail").queue;
+            let taken = queue.iter().map(|chunk| match chunk {
+                Chunk::Packets(buffer) => buffer.capacity(),
+                Chunk::Payload(_) => 0,
+            });
+            let taken = taken.sum::<usize>() + outbound.tail.capacity();
+            assert!(
+                taken <= 200_000 + 2 * BUFFER_BYTES,
+                "{taken} of {packet_bytes}"
+            );
+            assert!(spare.buffers.len() <= 2, "those it had are used again");
+            assert!(!spare.buffers.is_empty(), "and fit the pool");
         }
-        let queue = &outbound.chunks.as_ref().expect("more than one tail").queue;
-        assert!(queue.len() <= 200_000 / TAIL_BYTES + 1);
-        let buffers = queue.iter().map(|chunk| match chunk {
-            Chunk::Packets(buffer) => buffer.capacity(),
-            Chunk::Payload(_) => 0,
-        });
-        let most = buffers
-            .max()
-            .unwrap_or_default()
-            .max(outbound.tail.capacity());
-        assert!(most <= 2 * TAIL_BYTES, "{most}");
-        assert!(spare.buffers.len() <= 2, "those it had are used again");
     }
 
     #[test]
     fn the_pool_keeps_some_buffers_and_not_all() {
         let mut spare = SpareBuffers::default();
-        spare.put(Vec::with_capacity(SPARE_BUFFER_BYTES + 1));
+        spare.put(Vec::with_capacity(BUFFER_BYTES + 1));
         spare.put(Vec::new());
         assert!(spare.buffers.is_empty(), "too large, or nothing");
         for _ in 0..2 * SPARE_BUFFERS {
@@ -250,12 +262,12 @@ mod tests {
         assert_eq!(spare.buffers.len(), SPARE_BUFFERS);
         let mut spare = SpareBuffers::default();
         for _ in 0..SPARE_BUFFERS {
-            spare.put(vec![7; SPARE_BUFFER_BYTES]);
+            spare.put(vec![7; BUFFER_BYTES]);
         }
         assert_eq!(spare.bytes, SPARE_BYTES);
-        assert_eq!(spare.buffers.len(), SPARE_BYTES / SPARE_BUFFER_BYTES);
+        assert_eq!(spare.buffers.len(), SPARE_BYTES / BUFFER_BYTES);
         let buffer = spare.take();
-        assert!(buffer.is_empty() && buffer.capacity() == SPARE_BUFFER_BYTES);
-        assert_eq!(spare.bytes, SPARE_BYTES - SPARE_BUFFER_BYTES);
+        assert!(buffer.is_empty() && buffer.capacity() == BUFFER_BYTES);
+        assert_eq!(spare.bytes, SPARE_BYTES - BUFFER_BYTES);
     }
 }

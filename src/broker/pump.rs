@@ -35,6 +35,10 @@ impl Broker {
         }
     }
 
+    fn has_room_for_backlog(&self, connection: ConnectionId) -> bool {
+        self.connections[connection].has_room_for_backlog(&self.options.limits)
+    }
+
     /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
     fn resend(&mut self, id: SessionId, connection: ConnectionId, now: Millis) -> bool {
         let session = &mut self.sessions[id];
@@ -58,8 +62,9 @@ impl Broker {
             InflightState::Published(delivery) => {
                 // [MQTT-3.3.1-1]; [MQTT-4.3.3-7] without regard to its expiry.
                 let sending = sending(delivery, true, Some(packet_id));
+                let content = delivery.message.content();
                 self.connections
-                    .publish(connection, &delivery.message.content(), sending, now)
+                    .publish_from_backlog(connection, &content, sending, now)
             }
         };
         match sent {
@@ -145,13 +150,12 @@ impl Broker {
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
         let receive_maximum = connections[connection].receive_maximum;
-        let bytes_max = Limits::BACKLOG_BYTES.min(limits.outbound_bytes_max);
         // While others wait in the queue, they and the retained ones go by turns.
         let most = session.pending().first_queued().map_or(usize::MAX, |_| 1);
         let mut sent = 0;
         let progress = self.retained.replay(&mut replay.cursor, topics, |entry| {
             let message = &entry.message;
-            if sent == most || connections[connection].outbound.len() >= bytes_max {
+            if sent == most || !connections[connection].has_room_for_backlog(limits) {
                 return ControlFlow::Break(());
             }
             // [MQTT-3.8.3-3]
@@ -221,7 +225,8 @@ fn send_first(
     let packet_id =
         (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
     let sending = sending(&delivery, false, packet_id);
-    let sent = connections.publish(connection, &delivery.message.content(), sending, now);
+    let content = delivery.message.content();
+    let sent = connections.publish_from_backlog(connection, &content, sending, now);
     if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
         session.pending_mut().sent(packet_id, delivery);
     }

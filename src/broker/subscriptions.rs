@@ -62,9 +62,10 @@ pub enum Outcome {
     Replaced(SubscriptionKey),
 }
 
-/// In one line of the processor's cache: that of a filter among many is never there beforehand.
+/// In one line of the cache, where those are of 64 bytes: of many filters, the one that matches
+/// has to be fetched from memory, and half of it would cost as much.
 #[derive(Debug)]
-#[repr(align(64))]
+#[cfg_attr(target_pointer_width = "64", repr(align(64)))]
 struct Filter {
     text: Text,
     subscribers: Subscribers,
@@ -402,7 +403,12 @@ mod tests {
 
     #[test]
     fn a_filter_takes_one_line_of_the_cache() {
-        assert_eq!(size_of::<Filter>(), 64);
+        #[expect(dead_code, reason = "what a slab holds")]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Filter),
+        }
+        assert!(size_of::<Entry>() <= 64);
     }
 
     fn subscriber(session: u32) -> Subscriber {

@@ -126,7 +126,7 @@ impl Listener {
     fn open(index: usize, address: SocketAddr, nodelay: bool) -> io::Result<Listener> {
         let mut socket = TcpListener::bind(address)?;
         if nodelay {
-            socket = without_delay(socket)?;
+            socket = without_delay(socket);
         }
         let address = socket.local_addr()?;
         Ok(Listener {
@@ -218,14 +218,15 @@ impl Listener {
 }
 
 /// Replies are gathered and written once a turn: holding them back further would only delay them.
-/// Connections have TCP_NODELAY from their listener, so that not each of them need be told.
-fn without_delay(listener: TcpListener) -> io::Result<TcpListener> {
+/// In Linux, connections have TCP_NODELAY from their listener: not each of them need be told.
+fn without_delay(listener: TcpListener) -> TcpListener {
     // Only a stream has the method; the option is any socket's.
     let socket = std::net::TcpListener::from(listener);
     let stream = std::net::TcpStream::from(OwnedFd::from(socket));
-    stream.set_nodelay(true)?;
+    // One that cannot be told so works all the same.
+    let _ = stream.set_nodelay(true);
     let socket = std::net::TcpListener::from(OwnedFd::from(stream));
-    Ok(TcpListener::from_std(socket))
+    TcpListener::from_std(socket)
 }
 
 /// A descriptor to give up when there is no other.

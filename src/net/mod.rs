@@ -265,7 +265,7 @@ impl Server {
             return;
         }
         let options = self.listeners[listener].index;
-        let id = self.broker.open(options, readable(peer), now);
+        let id = self.broker.open(options, canonical(peer), now);
         assert!(
             id.index() == slot.key(),
             "sockets and connections have come apart"
@@ -390,6 +390,6 @@ impl Server {
 }
 
 /// IPv4 addresses as such, also where they come through an IPv6 socket.
-fn readable(peer: SocketAddr) -> SocketAddr {
+fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

@@ -5,6 +5,7 @@ const TOPS: u64 = ONES << 7;
 
 /// Fewer than eight bytes as the low ones of a word.
 pub fn short(bytes: &[u8]) -> u64 {
+    debug_assert!(bytes.len() < 8, "a word or more");
     let length = bytes.len();
     match (bytes.first_chunk(), bytes.last_chunk(), bytes) {
         (Some(first), Some(last), _) => {
