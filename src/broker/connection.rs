@@ -130,7 +130,7 @@ impl Connection {
     /// The same for one that had to wait. What passes by meanwhile, QoS 0, does not count: it must
     /// not keep the backlog waiting.
     pub fn has_room_for_backlog(&self, limits: &Limits) -> bool {
-        self.has_room(limits) && self.backlog_owed < Limits::BACKLOG_BYTES
+        self.backlog_owed < Limits::BACKLOG_BYTES && self.has_room(limits)
     }
 
     fn gives_aliases(&self) -> bool {
@@ -304,6 +304,35 @@ impl Connections {
         sending: Sending,
         now: Millis,
     ) -> Sent {
+        match self.append(id, content, sending, now) {
+            Some(_) => Sent::Yes,
+            None => Sent::TooLarge,
+        }
+    }
+
+    /// Does the same for a message that had to wait.
+    pub fn publish_from_backlog(
+        &mut self,
+        id: ConnectionId,
+        content: &Content,
+        sending: Sending,
+        now: Millis,
+    ) -> Sent {
+        let Some(packet_len) = self.append(id, content, sending, now) else {
+            return Sent::TooLarge;
+        };
+        self[id].backlog_owed += packet_len;
+        Sent::Yes
+    }
+
+    /// Returns the length of the packet, unless it is too large for the client.
+    fn append(
+        &mut self,
+        id: ConnectionId,
+        content: &Content,
+        sending: Sending,
+        now: Millis,
+    ) -> Option<usize> {
         let connection = &mut self.slab[id.index()];
         let version = connection.version;
         let topic = content.topic.as_bytes();
@@ -331,8 +360,9 @@ impl Connections {
             }
             head.properties = added.as_properties();
         }
-        if head.packet_len(version) > connection.packet_bytes_max {
-            return Sent::TooLarge;
+        let packet_len = head.packet_len(version);
+        if packet_len > connection.packet_bytes_max {
+            return None;
         }
         // Only now: an alias of a packet that is not sent would be unknown to the client.
         if let Alias::New(number) = alias {
@@ -345,28 +375,13 @@ impl Connections {
                 connection.outbound.share(message.clone());
             }
             _ => {
-                tail.reserve(head.packet_len(version));
+                tail.reserve(packet_len);
                 head.encode(version, tail);
                 tail.extend_from_slice(content.payload);
             }
         }
         self.note_published(id, content);
-        Sent::Yes
-    }
-
-    /// Does the same for a message that had to wait.
-    pub fn publish_from_backlog(
-        &mut self,
-        id: ConnectionId,
-        content: &Content,
-        sending: Sending,
-        now: Millis,
-    ) -> Sent {
-        let before = self[id].outbound.len();
-        let sent = self.publish(id, content, sending, now);
-        let connection = &mut self[id];
-        connection.backlog_owed += connection.outbound.len() - before;
-        sent
+        Some(packet_len)
     }
 
     /// Does what [`Connections::publish`] does for a message that goes to many, see [`Template`].

@@ -100,17 +100,23 @@ impl Outbound {
     /// Where the next packet is appended.
     pub fn next_packet(&mut self, spare: &mut SpareBuffers) -> &mut Vec<u8> {
         self.packets = if self.is_empty() { 1 } else { self.packets + 1 };
+        if self.tail.len() >= SMALL_BUFFER_BYTES {
+            self.grow();
+        }
+        if self.tail.capacity() == 0 {
+            self.tail = spare.take();
+        }
+        &mut self.tail
+    }
+
+    /// A tail that is long gets a large buffer; one that is full becomes a chunk.
+    fn grow(&mut self) {
         if self.tail.len() >= TAIL_BYTES {
             let full = std::mem::take(&mut self.tail);
             self.push(Chunk::Packets(full));
-        }
-        let capacity = self.tail.capacity();
-        if capacity == 0 {
-            self.tail = spare.take();
-        } else if self.tail.len() >= SMALL_BUFFER_BYTES && capacity < BUFFER_BYTES {
+        } else if self.tail.capacity() < BUFFER_BYTES {
             self.tail.reserve_exact(BUFFER_BYTES - self.tail.len());
         }
-        &mut self.tail
     }
 
     /// Appends the payload of `message` without copying it.
