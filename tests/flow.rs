@@ -25,6 +25,14 @@ fn pattern(length: usize, seed: usize) -> String {
     (0..length).map(letter).collect()
 }
 
+/// Payloads of 1,000 bytes and a number.
+fn numbered(count: usize) -> Vec<String> {
+    let filler = "x".repeat(1_000);
+    (0..count)
+        .map(|number| format!("{number} {filler}"))
+        .collect()
+}
+
 #[test]
 fn large_payloads_arrive_whole_however_little_is_read_at_a_time() {
     for version in ALL {
@@ -178,8 +186,7 @@ fn what_waited_comes_out_by_and_by_whatever_passes_by() {
         if !is_sent_again {
             world.lose(slow);
         }
-        let filler = "x".repeat(1_000);
-        let expected: Vec<_> = (0..300).map(|n| format!("{n} {filler}")).collect();
+        let expected = numbered(300);
         for payload in &expected {
             world.publish_as(publisher, QoS::AtLeastOnce, "kept", payload);
         }
@@ -222,8 +229,7 @@ fn what_is_sent_again_waits_for_a_slow_reader() {
     };
     let slow = world.connect(terms);
     world.subscribe(slow, "t", QoS::AtLeastOnce);
-    let filler = "x".repeat(1_000);
-    let expected: Vec<_> = (0..100).map(|n| format!("{n} {filler}")).collect();
+    let expected = numbered(100);
     for payload in &expected {
         world.publish_as(publisher, QoS::AtLeastOnce, "t", payload);
     }
@@ -250,8 +256,7 @@ fn qos_1_waits_for_a_slow_reader() {
     world.subscribe(slow, "t", QoS::AtLeastOnce);
     world.read_only(slow, 0);
     let publisher = world.client(V5, "p");
-    let filler = "x".repeat(1_000);
-    let expected: Vec<_> = (0..100).map(|n| format!("{n} {filler}")).collect();
+    let expected = numbered(100);
     for payload in &expected {
         let message = publish_qos(QoS::AtLeastOnce, 1, "t", payload);
         world.send(publisher, &Packet::Publish(message));

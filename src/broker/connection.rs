@@ -177,6 +177,8 @@ pub struct Sending<'a> {
     pub dup: bool,
     pub packet_id: Option<PacketId>,
     pub subscription_ids: &'a [u32],
+    /// It comes from the client's backlog.
+    pub has_waited: bool,
 }
 
 /// Whether a message was added to what is owed.
@@ -304,35 +306,6 @@ impl Connections {
         sending: Sending,
         now: Millis,
     ) -> Sent {
-        match self.append(id, content, sending, now) {
-            Some(_) => Sent::Yes,
-            None => Sent::TooLarge,
-        }
-    }
-
-    /// Does the same for a message that had to wait.
-    pub fn publish_from_backlog(
-        &mut self,
-        id: ConnectionId,
-        content: &Content,
-        sending: Sending,
-        now: Millis,
-    ) -> Sent {
-        let Some(packet_len) = self.append(id, content, sending, now) else {
-            return Sent::TooLarge;
-        };
-        self[id].backlog_owed += packet_len;
-        Sent::Yes
-    }
-
-    /// Returns the length of the packet, unless it is too large for the client.
-    fn append(
-        &mut self,
-        id: ConnectionId,
-        content: &Content,
-        sending: Sending,
-        now: Millis,
-    ) -> Option<usize> {
         let connection = &mut self.slab[id.index()];
         let version = connection.version;
         let topic = content.topic.as_bytes();
@@ -362,7 +335,7 @@ impl Connections {
         }
         let packet_len = head.packet_len(version);
         if packet_len > connection.packet_bytes_max {
-            return None;
+            return Sent::TooLarge;
         }
         // Only now: an alias of a packet that is not sent would be unknown to the client.
         if let Alias::New(number) = alias {
@@ -380,11 +353,14 @@ impl Connections {
                 tail.extend_from_slice(content.payload);
             }
         }
+        if sending.has_waited {
+            connection.backlog_owed += packet_len;
+        }
         self.note_published(id, content);
-        Some(packet_len)
+        Sent::Yes
     }
 
-    /// Does what [`Connections::publish`] does for a message that goes to many, see [`Template`].
+    /// Does the same for a message that goes to many, see [`Template`].
     pub fn publish_to_many(
         &mut self,
         id: ConnectionId,

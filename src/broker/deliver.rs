@@ -382,6 +382,7 @@ impl Broker {
             dup: false,
             packet_id,
             subscription_ids,
+            has_waited: false,
         };
         let content = match &outgoing.kept {
             // A large payload is shared with the copy.

@@ -1,10 +1,10 @@
 //! Bytes owed to a socket.
 //!
 //! Packets are copied one behind the other into a tail; a tail that is full becomes a chunk in
-//! front of the next one, so that what is owed is never copied again, however much it is. A large
-//! payload that others want as well is shared, not copied, and is a chunk of its own. Invariant:
-//! `len` is what has been appended and not yet taken. Empty, it owns no memory: its buffers go back
-//! to a common pool.
+//! front of the next one, so that little of what is owed is copied again. A large payload that
+//! others want as well is shared, not copied, and is a chunk of its own. Invariant: `len` is what
+//! has been appended and not yet taken. Empty, it owns no memory: its buffers go back to a common
+//! pool.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -122,8 +122,11 @@ impl Outbound {
     /// Appends the payload of `message` without copying it.
     pub fn share(&mut self, message: Message) {
         if !self.tail.is_empty() {
-            // A few bytes between large payloads as a rule: the tail keeps its buffer.
-            let packets = self.tail.clone();
+            // Between large payloads stand a few bytes as a rule: then the tail keeps its buffer.
+            let packets = match self.tail.len() < SMALL_BUFFER_BYTES {
+                true => self.tail.clone(),
+                false => std::mem::take(&mut self.tail),
+            };
             self.push(Chunk::Packets(packets));
             self.tail.clear();
         }

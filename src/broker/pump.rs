@@ -63,8 +63,7 @@ impl Broker {
                 // [MQTT-3.3.1-1]; [MQTT-4.3.3-7] without regard to its expiry.
                 let sending = sending(delivery, true, Some(packet_id));
                 let content = delivery.message.content();
-                self.connections
-                    .publish_from_backlog(connection, &content, sending, now)
+                self.connections.publish(connection, &content, sending, now)
             }
         };
         match sent {
@@ -226,7 +225,7 @@ fn send_first(
         (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
     let sending = sending(&delivery, false, packet_id);
     let content = delivery.message.content();
-    let sent = connections.publish_from_backlog(connection, &content, sending, now);
+    let sent = connections.publish(connection, &content, sending, now);
     if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
         session.pending_mut().sent(packet_id, delivery);
     }
@@ -241,5 +240,6 @@ fn sending(delivery: &Delivery, dup: bool, packet_id: Option<PacketId>) -> Sendi
         dup,
         packet_id,
         subscription_ids: delivery.subscription_ids(),
+        has_waited: true,
     }
 }
