@@ -145,6 +145,9 @@ fn replay(subscriber: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<Fa
 // ---- queued ---------------------------------------------------------------------------------
 
 /// Queues `count` messages of QoS 1 for a session that is away, which then comes back for them.
+///
+/// What it held before is that of a broker that has worked: a small queue has come and gone, so
+/// the code and the buffers that any queue needs are not taken for what the large one left behind.
 pub fn queued(broker: &Broker, count: u64) -> io::Result<Outcome> {
     const CLIENT: &str = "subscriber";
     let mut buffer = vec![0; READ_BYTES];
@@ -152,10 +155,13 @@ pub fn queued(broker: &Broker, count: u64) -> io::Result<Outcome> {
     let mut subscriber = Link::open(broker.address)?;
     subscriber.ask(&hello, &wire::connack(false))?;
     subscriber.subscribe(&["queue/#".to_string()], 1)?;
-    subscriber.out.extend(wire::DISCONNECT);
-    subscriber.flush()?;
-    drop(subscriber);
+    leave(subscriber)?;
     let mut publisher = Link::connect(broker.address, "publisher")?;
+    fill_queue(&mut publisher, &mut buffer, BATCH)?;
+    let mut subscriber = Link::open(broker.address)?;
+    subscriber.ask(&hello, &wire::connack(true))?;
+    let mut faults = drain(&mut subscriber, &mut buffer, BATCH)?;
+    leave(subscriber)?;
     let before = broker.settled();
 
     let meter = Meter::start(broker);
@@ -166,7 +172,7 @@ pub fn queued(broker: &Broker, count: u64) -> io::Result<Outcome> {
     let meter = Meter::start(broker);
     let mut subscriber = Link::open(broker.address)?;
     subscriber.ask(&hello, &wire::connack(true))?;
-    let faults = drain(&mut subscriber, &mut buffer, count)?;
+    faults += drain(&mut subscriber, &mut buffer, count)?;
     let taken = meter.read(broker);
     Ok(Outcome {
         put,
@@ -176,6 +182,11 @@ pub fn queued(broker: &Broker, count: u64) -> io::Result<Outcome> {
         after: broker.settled(),
         faults,
     })
+}
+
+fn leave(mut subscriber: Link) -> io::Result<()> {
+    subscriber.out.extend(wire::DISCONNECT);
+    subscriber.flush()
 }
 
 fn fill_queue(publisher: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<()> {
