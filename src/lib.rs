@@ -9,6 +9,7 @@
 //! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
+//! | [`store`] | a log on disk: keyed values, queues | nothing of MQTT |
 //! | [`packet`] | bytes ⇄ packets, stateless | the specification |
 //!
 //! `broker` and `packet` are pure: bytes and `now` go in, bytes and the next deadline come out. So
@@ -36,3 +37,5 @@ pub mod daemon;
 pub mod logging;
 pub mod net;
 pub mod packet;
+#[cfg(feature = "store")]
+pub mod store;

@@ -49,6 +49,21 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     ("src/net", &["packet::", "packet"], "sockets know no MQTT"),
     (
+        "src/store",
+        &[
+            "crate::packet",
+            "crate::broker",
+            "crate::net",
+            "crate::config",
+            "crate::logging",
+            "mio",
+            "log::",
+            "::now()",
+            "thread",
+        ],
+        "the store knows no MQTT, no socket, no clock",
+    ),
+    (
         "src/net",
         &["crate::config", "crate::daemon"],
         "settings know sockets, not the reverse",

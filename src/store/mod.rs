@@ -1,0 +1,468 @@
+//! A log of keyed values and of queues that survives a power cut. It knows no MQTT.
+//!
+//! | Where | What |
+//! |---|---|
+//! | `format.rs` | bytes ⇄ header, frame, record; [`Batch`] |
+//! | `disk.rs` | [`Disk`]: the few verbs it needs; [`Directory`] has them |
+//! | `index.rs`, `queue.rs` | what is where; in memory |
+//! | `mod.rs` | append, sync, the next segment, fetch |
+//! | `compact.rs` | copying out of the oldest segment what still counts |
+//! | `walk.rs`, `recover.rs` | from files of any content to a store that works |
+//! | `dump.rs` | printing it |
+//!
+//! A batch is one frame: it survives as a whole or not at all, and only behind all before it.
+//! A segment is used again once a frame or header that says it is not needed is on the medium.
+//! `docs/store.md` has the bytes, the rules, and what is done about each kind of damage.
+
+mod compact;
+mod disk;
+mod dump;
+mod error;
+mod format;
+mod index;
+mod queue;
+mod recover;
+mod walk;
+mod window;
+
+use std::io;
+
+pub use disk::{Directory, Disk};
+pub use dump::dump;
+pub use error::StoreError;
+pub use format::{Batch, Ref};
+pub use recover::{Damage, Found, Report};
+
+use compact::Compaction;
+use format::{FRAME, Frame, HEADER, Header, Record};
+use index::{Index, Segment};
+use window::Window;
+
+/// Segments that are made ahead. Fewer than these, and the store is full: what is left is for
+/// taking note of what goes.
+const SPARES: usize = 2;
+/// More are given back to the file system.
+const SPARES_MAX: usize = 4;
+/// Commits between two attempts to make a segment.
+const PATIENCE: u32 = 64;
+/// Larger buffers are not kept.
+const BUFFER_MAX: usize = 1 << 20;
+/// What a segment that is larger than usual is a multiple of.
+const BLOCK: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of a segment, unless a batch needs a larger one.
+    pub segment_bytes: u32,
+    /// Drawn anew by the caller at each start, and nobody else's to know.
+    pub nonce: u64,
+}
+
+impl Options {
+    pub fn new(nonce: u64) -> Options {
+        Options {
+            segment_bytes: 1 << 20,
+            nonce,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Durability {
+    /// On the medium when the call returns.
+    Synced,
+    /// With the kernel: a later sync, or luck, brings it to the medium.
+    Written,
+}
+
+/// All numbers since the store was opened, but for the sizes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Figures {
+    pub bytes_written: u64,
+    /// Of these, what compaction copied.
+    pub bytes_copied: u64,
+    pub syncs: u64,
+    /// What still counts, about.
+    pub live_bytes: u64,
+    /// What the files take.
+    pub total_bytes: u64,
+    pub segments: usize,
+    /// The oldest segment has gone bad since it was read, so no room is won back before a restart.
+    pub is_damaged: bool,
+}
+
+#[derive(Debug)]
+pub struct Store<D> {
+    disk: D,
+    options: Options,
+    index: Index,
+    tail: Tail,
+    /// The oldest segment that is needed, as a frame or header on the medium says.
+    first: u32,
+    /// As the latest one says.
+    first_written: u32,
+    /// Files that may be written over. The first one is taken first.
+    spares: Vec<u32>,
+    next_file: u32,
+    /// Commits until another attempt to make a spare.
+    patience: u32,
+    compaction: Option<Compaction>,
+    /// What is about to be appended.
+    frame: Batch,
+    window: Window,
+    figures: Figures,
+    is_broken: bool,
+}
+
+/// The segment that is written.
+#[derive(Debug, Default)]
+struct Tail {
+    segment: u32,
+    file: u32,
+    mark: u32,
+    /// Up to here it may be filled.
+    limit: usize,
+    end: usize,
+    /// Up to here it is on the medium.
+    synced: usize,
+    /// The checksum that the next frame continues.
+    chain: u32,
+}
+
+impl Tail {
+    fn new(sequence: u32, segment: &Segment, chain: u32) -> Tail {
+        Tail {
+            segment: sequence,
+            file: segment.file,
+            mark: segment.mark,
+            limit: segment.size as usize - HEADER,
+            end: segment.used as usize,
+            synced: segment.used as usize,
+            chain,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.end)
+    }
+}
+
+impl<D: Disk> Store<D> {
+    fn new(disk: D, options: &Options, next_file: u32) -> Store<D> {
+        Store {
+            disk,
+            options: options.clone(),
+            index: Index::new(options.nonce),
+            tail: Tail::default(),
+            first: 0,
+            first_written: 0,
+            spares: Vec::new(),
+            next_file,
+            patience: 0,
+            compaction: None,
+            frame: Batch::new(),
+            window: Window::default(),
+            figures: Figures::default(),
+            is_broken: false,
+        }
+    }
+
+    /// All of the batch or nothing of it. On an error it may still turn up after a restart, unless
+    /// the error is that the store is full.
+    pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        self.check()?;
+        if !batch.is_empty() {
+            self.frame.clear();
+            self.frame.bytes_mut().resize(FRAME, 0);
+            self.copy(batch.len());
+            let copied = self.frame.len() - FRAME;
+            self.frame.bytes_mut().extend_from_slice(batch.bytes());
+            if let Err(error) = self.append() {
+                self.compaction = None;
+                return Err(error);
+            }
+            self.figures.bytes_copied += copied as u64;
+        }
+        if durability == Durability::Synced {
+            self.sync()?;
+        }
+        self.prepare();
+        Ok(())
+    }
+
+    /// Brings to the medium all that was committed.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        if self.tail.synced == self.tail.end {
+            return Ok(());
+        }
+        let synced = self.disk.sync(self.tail.file);
+        synced.map_err(|error| self.broken("sync the log", error))?;
+        self.figures.syncs += 1;
+        self.tail.synced = self.tail.end;
+        self.free();
+        Ok(())
+    }
+
+    /// The messages that wait behind `after`, or from the front: as many as have `bytes_max` in
+    /// their bodies, but one at least. `each` is given sequence, extra and body.
+    pub fn fetch(
+        &mut self,
+        queue: u32,
+        after: Option<u32>,
+        bytes_max: usize,
+        mut each: impl FnMut(u32, &[u8], &[u8]),
+    ) -> Result<(), StoreError> {
+        let Some(waiting) = self.index.queue(queue) else {
+            return Ok(());
+        };
+        let mut bytes = 0;
+        for entry in waiting.entries().range(waiting.behind(after)..) {
+            let length = entry.size.length() as usize;
+            if bytes > 0 && bytes + length > bytes_max {
+                break;
+            }
+            bytes += length.max(1);
+            let (segment, offset) = (entry.segment, entry.offset);
+            let record = self
+                .window
+                .record(&mut self.disk, &self.index, segment, offset)?;
+            let message = match record {
+                Record::Message { mut refs, body } => refs
+                    .find(|found| (found.queue, found.sequence) == (queue, entry.sequence))
+                    .map(|found| (found.extra, body)),
+                _ => None,
+            };
+            let Some((extra, body)) = message else {
+                return Err(damaged(&self.disk, segment, offset));
+            };
+            each(entry.sequence, extra, body);
+        }
+        Ok(())
+    }
+
+    pub fn queue_len(&self, queue: u32) -> usize {
+        self.index.queue(queue).map_or(0, |queue| queue.len())
+    }
+
+    /// Of the bodies that wait there.
+    pub fn queue_bytes(&self, queue: u32) -> u64 {
+        self.index.queue(queue).map_or(0, |queue| queue.bytes())
+    }
+
+    /// Sequence and length of the message behind `after`, or of the front.
+    pub fn next(&self, queue: u32, after: Option<u32>) -> Option<(u32, u32)> {
+        let queue = self.index.queue(queue)?;
+        let entry = queue.entries().get(queue.behind(after))?;
+        Some((entry.sequence, entry.size.length()))
+    }
+
+    /// The sequence at the back.
+    pub fn last(&self, queue: u32) -> Option<u32> {
+        let entry = self.index.queue(queue)?.entries().back()?;
+        Some(entry.sequence)
+    }
+
+    /// No more room can be had, and what is left should be used for what goes only.
+    pub fn is_full(&self) -> bool {
+        self.spares.len() < SPARES
+    }
+
+    pub fn figures(&self) -> Figures {
+        let (live_bytes, _) = self.index.live_and_used();
+        let sizes = self.index.segments.values().map(|segment| segment.size);
+        let spares = self.spares.len() as u64 * u64::from(self.options.segment_bytes);
+        Figures {
+            live_bytes,
+            total_bytes: sizes.map(u64::from).sum::<u64>() + spares,
+            segments: self.index.segments.len(),
+            ..self.figures
+        }
+    }
+
+    fn append(&mut self) -> Result<(), StoreError> {
+        let need = self.frame.len();
+        if need > self.tail.room() {
+            self.switch(need)?;
+        }
+        let Tail {
+            segment,
+            file,
+            mark,
+            end,
+            synced,
+            chain,
+            ..
+        } = self.tail;
+        let first = self.index.first(segment);
+        let frame = self.frame.bytes_mut();
+        let crc = Frame::seal(frame, mark, chain, synced as u32, first);
+        let written = self.disk.write(file, end as u64, frame);
+        written.map_err(|error| self.refused("write the log", error))?;
+        self.first_written = first;
+        self.tail.chain = crc;
+        self.tail.end = end + need;
+        self.figures.bytes_written += need as u64;
+        if let Some(segment) = self.index.segments.get_mut(&segment) {
+            segment.used = self.tail.end as u32;
+        }
+        self.index
+            .apply_all(segment, end, &self.frame.bytes()[FRAME..]);
+        if need > BUFFER_MAX {
+            self.frame = Batch::new();
+        }
+        Ok(())
+    }
+
+    /// Goes on in another segment, which has room for a frame of `need` bytes.
+    fn switch(&mut self, need: usize) -> Result<(), StoreError> {
+        let usual = self.options.segment_bytes as usize;
+        let size = match (need + 2 * HEADER).next_multiple_of(BLOCK) {
+            _ if need + 2 * HEADER <= usual => usual,
+            larger => larger,
+        };
+        let too_large = StoreError::TooLarge { bytes: need };
+        let size = u32::try_from(size).map_err(|_| too_large)?;
+        // Its successor's header is to say that it was whole.
+        self.sync()?;
+        let file = self.file_for(size)?;
+        let sequence = self.tail.segment + 1;
+        let header = Header {
+            size,
+            sequence,
+            first: self.index.first(sequence),
+            previous_end: self.tail.end as u32,
+            nonce: self.options.nonce,
+        };
+        for at in [0, size as usize - HEADER] {
+            let written = self.disk.write(file, at as u64, &header.encode());
+            written.map_err(|error| self.broken("write the log", error))?;
+        }
+        let synced = self.disk.sync(file);
+        synced.map_err(|error| self.broken("sync the log", error))?;
+        self.figures.syncs += 1;
+        self.figures.bytes_written += 2 * HEADER as u64;
+        self.spares.retain(|spare| *spare != file);
+        let segment = Segment::new(file, &header);
+        self.tail = Tail::new(sequence, &segment, header.mark());
+        self.index.segments.insert(sequence, segment);
+        self.first_written = header.first;
+        self.free();
+        Ok(())
+    }
+
+    fn file_for(&mut self, size: u32) -> Result<u32, StoreError> {
+        if size == self.options.segment_bytes
+            && let Some(spare) = self.spares.first()
+        {
+            return Ok(*spare);
+        }
+        let created = self.create(size);
+        created.map_err(|error| match is_full(&error) {
+            true => self.full(error),
+            false => self.failed("make room for the log", error),
+        })
+    }
+
+    /// Makes room ahead, and gives back what is too much: one file at a time.
+    fn prepare(&mut self) {
+        if self.spares.len() > SPARES_MAX
+            && let Some(file) = self.spares.pop()
+        {
+            // One that stays is found as a spare by the next start.
+            self.disk.remove(file).unwrap_or_default();
+        }
+        if self.patience > 0 && self.is_full() {
+            self.patience -= 1;
+            return;
+        }
+        while self.is_full() {
+            match self.create(self.options.segment_bytes) {
+                Ok(file) => self.spares.push(file),
+                Err(_) => return self.patience = PATIENCE,
+            }
+        }
+    }
+
+    fn create(&mut self, size: u32) -> io::Result<u32> {
+        let file = self.next_file;
+        self.next_file = file.saturating_add(1);
+        self.disk.create(file, u64::from(size))?;
+        let synced = self
+            .disk
+            .sync(file)
+            .and_then(|()| self.disk.sync_directory());
+        if let Err(error) = synced {
+            self.disk.remove(file).unwrap_or_default();
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// What is on the medium says which segments are not needed: these may be written over.
+    fn free(&mut self) {
+        self.first = self.first_written;
+        while let Some(oldest) = self.index.segments.first_entry()
+            && *oldest.key() < self.first
+        {
+            let segment = oldest.remove();
+            self.release(segment.file, segment.size);
+        }
+    }
+
+    fn release(&mut self, file: u32, size: u32) {
+        match size == self.options.segment_bytes {
+            true => self.spares.push(file),
+            false => self.disk.remove(file).unwrap_or_default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let place = || self.disk.place();
+        match self.is_broken {
+            true => Err(StoreError::Broken { place: place() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Of a write: want of room is no fault.
+    fn refused(&mut self, doing: &'static str, error: io::Error) -> StoreError {
+        match is_full(&error) {
+            true => self.full(error),
+            false => self.broken(doing, error),
+        }
+    }
+
+    /// What is on the medium is not known any more, and trying again would not tell.
+    fn broken(&mut self, doing: &'static str, error: io::Error) -> StoreError {
+        self.is_broken = true;
+        self.failed(doing, error)
+    }
+
+    fn failed(&self, doing: &'static str, error: io::Error) -> StoreError {
+        let place = self.disk.place();
+        StoreError::Failed {
+            place,
+            doing,
+            error,
+        }
+    }
+
+    fn full(&self, error: io::Error) -> StoreError {
+        let place = self.disk.place();
+        StoreError::Full { place, error }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+fn damaged(disk: &impl Disk, segment: u32, offset: u32) -> StoreError {
+    StoreError::Damaged {
+        place: disk.place(),
+        segment,
+        offset,
+    }
+}
