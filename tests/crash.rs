@@ -533,6 +533,72 @@ fn files_of_any_content_do_not_keep_it_from_opening() {
 }
 
 #[test]
+fn a_part_that_cannot_be_read_is_set_aside_like_rot() {
+    let disk = TestDisk::new();
+    let large = options(16384, 1);
+    let (mut store, _, _) = open(disk.clone(), &large).expect("it opens");
+    for number in 0..100 {
+        let changes = put(&format!("key {number}"), &"v".repeat(100));
+        commit(&mut store, &changes, Durability::Synced).expect("there is room");
+    }
+    drop(store);
+    disk.set_faults(Faults {
+        unreadable: Some((0, 9000)),
+        ..Faults::default()
+    });
+    let (_, found, report) = open(disk.clone(), &large).expect("it opens");
+    let missing = (0..100).filter(|n| !found.values.contains_key(format!("key {n}").as_bytes()));
+    let missing: Vec<i32> = missing.collect();
+    assert!(
+        (20..40).contains(&missing.len()),
+        "a piece of 4 KiB: {missing:?}"
+    );
+    assert_eq!(
+        missing.len() as i32,
+        1 + missing[missing.len() - 1] - missing[0]
+    );
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    disk.set_faults(Faults {
+        unreadable: Some((0, 20)),
+        ..Faults::default()
+    });
+    let header = open(disk, &large);
+    assert!(
+        matches!(header, Err(StoreError::Failed { .. })),
+        "nothing is thrown away"
+    );
+}
+
+#[test]
+fn rot_that_compaction_meets_stops_it_until_the_next_start() {
+    let disk = TestDisk::new();
+    let (mut store, mut model, _) = open(disk.clone(), &options(4096, 1)).expect("it opens");
+    let churn = |store: &mut Store<TestDisk>, model: &mut Model| {
+        for number in 0..900 {
+            let mut changes = put(&format!("key {}", number % 7), &"v".repeat(90));
+            if number % 300 == 0 {
+                changes.extend(put("kept", &format!("since {number}")));
+            }
+            commit(store, &changes, Durability::Synced).expect("there is room");
+            model.make(&changes);
+        }
+    };
+    let first = put("first", "of all");
+    commit(&mut store, &first, Durability::Synced).expect("there is room");
+    disk.tamper(&disk::name(0), |bytes| bytes[80] ^= 1);
+    churn(&mut store, &mut model);
+    assert!(store.figures().is_damaged);
+    assert!(store.figures().segments > 20, "nothing is thrown away");
+    drop(store);
+    let (mut store, found, report) = open(disk, &options(4096, 2)).expect("it opens");
+    assert_eq!(found, model, "all but the first");
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    churn(&mut store, &mut model);
+    assert!(!store.figures().is_damaged);
+    assert!(store.figures().segments < 10, "{:?}", store.figures());
+}
+
+#[test]
 fn another_version_is_refused_and_left_as_it_is() {
     let small = Small::new(7, 3, Durability::Synced);
     let name = &small.segments()[0];

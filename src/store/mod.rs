@@ -45,14 +45,14 @@ const SPARES: usize = 2;
 const SPARES_MAX: usize = 4;
 /// Commits between two attempts to make a segment.
 const PATIENCE: u32 = 64;
+/// What the size of a segment is a multiple of: so neither copy of its header can be torn.
+const BLOCK: usize = 4096;
 /// Larger buffers are not kept.
 const BUFFER_MAX: usize = 1 << 20;
-/// What a segment that is larger than usual is a multiple of.
-const BLOCK: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Of a segment, unless a batch needs a larger one.
+    /// Of a segment, unless a batch needs a larger one; a multiple of 4096.
     pub segment_bytes: u32,
     /// Drawn anew by the caller at each start, and nobody else's to know.
     pub nonce: u64,
@@ -167,8 +167,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// All of the batch or nothing of it. On an error it may still turn up after a restart, unless
-    /// the error is that the store is full.
+    /// All of the batch or nothing of it. On an error it counts for nothing, but it may turn up
+    /// after a restart.
     pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         self.check()?;
         if !batch.is_empty() {
@@ -317,10 +317,7 @@ impl<D: Disk> Store<D> {
     /// Goes on in another segment, which has room for a frame of `need` bytes.
     fn switch(&mut self, need: usize) -> Result<(), StoreError> {
         let usual = self.options.segment_bytes as usize;
-        let size = match (need + 2 * HEADER).next_multiple_of(BLOCK) {
-            _ if need + 2 * HEADER <= usual => usual,
-            larger => larger,
-        };
+        let size = usual.max((need + 2 * HEADER).next_multiple_of(BLOCK));
         let too_large = StoreError::TooLarge { bytes: need };
         let size = u32::try_from(size).map_err(|_| too_large)?;
         // Its successor's header is to say that it was whole.

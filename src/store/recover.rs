@@ -65,7 +65,10 @@ impl fmt::Display for Damage {
             kept,
         } = self;
         match (bytes, kept) {
-            (0, _) => write!(f, "segment {segment} of the store is missing"),
+            (0, _) => write!(
+                f,
+                "the store lacks segment {segment}, and maybe more behind it"
+            ),
             (_, None) => write!(
                 f,
                 "{bytes} bytes of segment {segment} have gone bad at {offset}"
@@ -196,11 +199,12 @@ impl<D: Disk> Store<D> {
             }
         }
         first = first.min(newest);
-        for sequence in first..=newest {
-            let Some((file, header)) = survey.segments.get(&sequence) else {
-                report.missing(sequence);
-                continue;
-            };
+        let mut expected = first;
+        for (&sequence, (file, header)) in survey.segments.range(first..) {
+            if sequence != expected {
+                report.missing(expected);
+            }
+            expected = sequence + 1;
             survey.load(&mut self.disk, sequence, &mut bytes);
             let mut walk = Walk::new(&bytes, header, survey.end(sequence));
             let mut segment = Segment::new(*file, header);

@@ -2,6 +2,8 @@
 //!
 //! What has been committed never changes in its place, so what is here stays true.
 
+use std::io;
+
 use super::disk::Disk;
 use super::error::StoreError;
 use super::format::Record;
@@ -9,6 +11,8 @@ use super::index::Index;
 use super::{BUFFER_MAX, damaged};
 
 const READ: usize = 16 << 10;
+/// What is read at once where a larger read has failed.
+const PIECE: u64 = 4096;
 
 #[derive(Debug, Default)]
 pub struct Window {
@@ -40,7 +44,7 @@ impl Window {
             self.bytes.clear();
             self.bytes.resize(wanted, 0);
             (self.segment, self.start) = (segment, offset);
-            let read = disk.read(place.file, u64::from(offset), &mut self.bytes);
+            let read = read_some(disk, place.file, u64::from(offset), &mut self.bytes);
             self.bytes.truncate(*read.as_ref().unwrap_or(&0));
             read.map_err(|error| StoreError::Failed {
                 place: disk.place(),
@@ -57,4 +61,21 @@ impl Window {
         let bytes = self.bytes.get(at..).filter(|_| self.segment == segment)?;
         Record::parse(bytes).map(|(record, _)| record)
     }
+}
+
+/// Up to a part that cannot be read.
+fn read_some(disk: &mut impl Disk, file: u32, from: u64, into: &mut [u8]) -> io::Result<usize> {
+    let Err(error) = disk.read(file, from, into) else {
+        return Ok(into.len());
+    };
+    let (mut done, mut at) = (0, from);
+    while done < into.len() {
+        let piece = (PIECE - at % PIECE).min((into.len() - done) as u64) as usize;
+        if disk.read(file, at, &mut into[done..done + piece]).is_err() {
+            break;
+        }
+        done += piece;
+        at += piece as u64;
+    }
+    if done == 0 { Err(error) } else { Ok(done) }
 }

@@ -42,6 +42,8 @@ pub struct Faults {
     pub bad_write: Option<usize>,
     /// Bytes that the disk has.
     pub capacity: Option<u64>,
+    /// A byte that no read gets past, by file.
+    pub unreadable: Option<(u32, u64)>,
 }
 
 #[derive(Clone, Default)]
@@ -287,6 +289,11 @@ impl Disk for TestDisk {
         verb!(state, is_cut);
         if is_cut {
             return off();
+        }
+        let read = offset..offset + into.len() as u64;
+        let unreadable = state.faults.unreadable;
+        if unreadable.is_some_and(|(of, at)| of == file && read.contains(&at)) {
+            return Err(io::Error::other("a part that cannot be read"));
         }
         let inode = state.inode(file)?;
         let bytes = state.inodes[inode].bytes.get(offset as usize..);

@@ -95,11 +95,18 @@ impl Model {
 
 pub const QUEUES: std::ops::Range<u32> = 0..5;
 const KEYS: usize = 12;
+const SECTOR: usize = 512;
+/// What precedes the records of a commit, and key and value of a record.
+const FRAME: usize = 24;
+const PUT: usize = 9;
 
 /// Draws what a broker might do; remembers which sequences come next.
 #[derive(Clone)]
 pub struct Source {
     sequences: [u32; 5],
+    /// All commits are as long as a sector: so one takes the place of another that was lost, and
+    /// what had been written behind that one follows it.
+    is_uniform: bool,
 }
 
 impl Source {
@@ -107,10 +114,16 @@ impl Source {
         let near_the_end = u32::MAX - prng.below(300) as u32;
         Source {
             sequences: [0, 7, near_the_end, u32::MAX / 2, 1],
+            is_uniform: prng.below(5) == 0,
         }
     }
 
     pub fn changes(&mut self, model: &Model, prng: &mut Prng) -> Vec<Change> {
+        if self.is_uniform {
+            let key = format!("key {}", prng.below(10)).into_bytes();
+            let value = vec![b'a' + prng.below(26) as u8; SECTOR - FRAME - PUT - key.len()];
+            return vec![Change::Put(key, value)];
+        }
         let mut model = model.clone();
         let count = 1 + prng.below(6);
         let mut changes = Vec::new();
@@ -138,7 +151,7 @@ impl Source {
                 }
                 Change::Message(refs, bytes(prng, 120))
             }
-            21 if prng.below(8) == 0 => Change::Put(key, bytes(prng, 9000)),
+            21 if prng.below(4) == 0 => Change::Put(key, bytes(prng, 9000)),
             21 => Change::Drop(prng.below(QUEUES.len()) as u32),
             _ => {
                 let queue = prng.below(QUEUES.len()) as u32;
