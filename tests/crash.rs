@@ -194,7 +194,9 @@ impl Life {
 
     fn work(&mut self, store: &mut Store<TestDisk>, seen: &mut Seen) {
         let synced = self.prng.below(101);
-        while self.prng.below(200) > 0 {
+        // Short ones leave behind them what others have left.
+        let commits = [3, 600][self.prng.below(2)];
+        for _ in 0..self.prng.below(commits) {
             let mut model = self.possible[self.possible.len() - 1].clone();
             let changes = self.source.changes(&model, &mut self.prng);
             model.make(&changes);
@@ -512,6 +514,29 @@ fn what_was_not_synced_is_a_torn_tail_however_much_of_it_is_there() {
         );
         assert_eq!(report.damage, [], "byte {at}");
     }
+}
+
+#[test]
+fn what_lies_behind_a_lost_commit_does_not_follow_the_one_that_takes_its_place() {
+    let disk = TestDisk::new();
+    let (mut store, mut model, _) = open(disk.clone(), &options(4096, 1)).expect("it opens");
+    let kept = put("key a", "synced");
+    commit(&mut store, &kept, Durability::Synced).expect("there is room");
+    model.make(&kept);
+    let lost_at = 48 + model::batch(&kept).len() + 24;
+    for key in ["key b", "key c", "key d"] {
+        commit(&mut store, &put(key, "not synced"), Durability::Written).expect("there is room");
+    }
+    drop(store);
+    disk.tamper(&disk::name(0), |bytes| bytes[lost_at + 30] ^= 1);
+    let (mut store, found, report) = open(disk.clone(), &options(4096, 2)).expect("it opens");
+    assert_eq!((&found, report.is_torn), (&model, true));
+    let successor = put("key e", "not synced");
+    commit(&mut store, &successor, Durability::Synced).expect("there is room");
+    model.make(&successor);
+    drop(store);
+    let (_, found, _) = open(disk, &options(4096, 3)).expect("it opens");
+    assert_eq!(found, model);
 }
 
 #[test]
