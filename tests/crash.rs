@@ -539,6 +539,28 @@ fn what_lies_behind_a_lost_commit_does_not_follow_the_one_that_takes_its_place()
     assert_eq!(found, model);
 }
 
+/// Seed 103729 of the power cuts: the start of a frame that had been cut off as torn was there yet
+/// when the next one, of the same length and with the same end, was lost but for that end.
+#[test]
+fn a_commit_that_was_lost_does_not_come_back_by_a_part_of_another() {
+    let (disk, name) = (TestDisk::new(), disk::name(0));
+    let value = "v".repeat(1000);
+    let (mut store, empty, _) = open(disk.clone(), &options(4096, 1)).expect("it opens");
+    commit(&mut store, &put("a", &value), Durability::Written).expect("there is room");
+    drop(store);
+    disk.tamper(&name, |bytes| bytes[512..1536].fill(0));
+    let (mut store, found, _) = open(disk.clone(), &options(4096, 2)).expect("it opens");
+    assert_eq!(found, empty);
+    let on_the_medium = disk.bytes(&name);
+    commit(&mut store, &put("b", &value), Durability::Written).expect("there is room");
+    drop(store);
+    disk.tamper(&name, |bytes| {
+        bytes[..512].copy_from_slice(&on_the_medium[..512])
+    });
+    let (_, found, _) = open(disk, &options(4096, 3)).expect("it opens");
+    assert_eq!(found, empty);
+}
+
 #[test]
 fn files_of_any_content_do_not_keep_it_from_opening() {
     for seed in 0..300 {

@@ -2,8 +2,8 @@
 //!
 //! Headers are read first and tell which files are segments, in which order, and which of them are
 //! needed. These are read once, one at a time, into the index; then the values that live are read
-//! again and told. What is bad is kept aside, said, and stepped over. Nothing of the log is written
-//! here, so a second failure finds what the first one found.
+//! again and told. What is bad is kept aside, said, and stepped over. Of the log, only the head of
+//! a torn frame is written here, so a second failure finds what the first one found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::io;
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::format::{self, HEADER, Header, Record};
+use super::format::{self, FRAME, HEADER, Header, Record};
 use super::index::Segment;
 use super::walk::{Step, Walk};
 use super::{Options, Store, Tail, damaged};
@@ -224,10 +224,17 @@ impl<D: Disk> Store<D> {
         }
         self.index.settle();
         (self.first, self.first_written) = (first, first);
+        let tail = bytes.get(self.tail.end..).unwrap_or_default();
+        let wiped = match tail.first_chunk::<FRAME>() {
+            // The next commit may be lost but for the part that this one lacks: neither may count.
+            Some(head) if head != &[0; FRAME] && self.tail.room() >= FRAME => {
+                self.disk.write(*file, self.tail.end as u64, &[0; FRAME])
+            }
+            _ => Ok(()),
+        };
         // What was read may be in the kernel only. Nothing is told or built on it before it is not.
-        let synced = self
-            .disk
-            .sync(*file)
+        let synced = wiped
+            .and_then(|()| self.disk.sync(*file))
             .and_then(|()| self.disk.sync_directory());
         synced.map_err(|error| failed(&self.disk, error))?;
         for (_, (file, header)) in survey.segments.range(..first) {
