@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
-use midge::store::{Batch, Directory, Durability, Found, Options, Ref, Store};
+use midge::record::{Batch, Ref};
+use midge::store::{Directory, Durability, Found, Options, Store};
 
 const BODY: &[u8] = &[b'b'; 140];
 const SESSIONS: u32 = 10;

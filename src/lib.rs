@@ -9,7 +9,8 @@
 //! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
-//! | [`store`] | a log on disk: keyed values, queues | nothing of MQTT |
+//! | [`record`] | what must survive, as changes | nothing |
+//! | [`store`] | a log of such changes on disk | `record`; nothing of MQTT |
 //! | [`packet`] | bytes ⇄ packets, stateless | the specification |
 //!
 //! `broker` and `packet` are pure: bytes and `now` go in, bytes and the next deadline come out. So
@@ -37,5 +38,6 @@ pub mod daemon;
 pub mod logging;
 pub mod net;
 pub mod packet;
+pub mod record;
 #[cfg(feature = "store")]
 pub mod store;

@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use midge::store::{
-    Batch, Directory, Durability, Found, Options, Ref, Report, Store, StoreError, dump,
-};
+use midge::record::{Batch, Ref};
+use midge::store::{Directory, Durability, Found, Options, Report, Store, StoreError, dump};
 
 const SMALL: u32 = 4096;
 

@@ -6,8 +6,9 @@
 
 use super::Store;
 use super::disk::Disk;
-use super::format::{FRAME, Frame, HEADER, Record, number_at};
+use super::format::{FRAME, Frame, HEADER, number_at};
 use super::index::{Index, Segment};
+use crate::record::{Batch, Record};
 
 /// Copied per commit, besides twice what is committed: faster than room is taken.
 const COPY: usize = 4 << 10;
@@ -151,7 +152,7 @@ fn copy_living(
     index: &Index,
     (segment, offset): (u32, u32),
     record: &Record<'_>,
-    into: &mut super::Batch,
+    into: &mut Batch,
 ) {
     match record {
         Record::Put { key, value } => {

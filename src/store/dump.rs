@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::format::{FRAME, Frame, Record, records};
+use super::format::{FRAME, Frame};
 use super::recover::Survey;
 use super::walk::{Step, Walk};
+use crate::record::{Record, records};
 
 /// Every record of every segment, oldest first, whether it still counts or not.
 pub fn dump(disk: &mut impl Disk, out: &mut dyn Write) -> Result<(), StoreError> {

@@ -8,8 +8,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
 
-use super::format::{self, FRAME, HEADER, Header, Record};
+use super::format::{FRAME, HEADER, Header};
 use super::queue::{Entry, Queue, Size};
+use crate::record::{self, Record};
 
 /// Of what precedes key and value.
 const PUT_BYTES: usize = 9;
@@ -60,7 +61,7 @@ impl Index {
 
     /// The records of the frame that begins there take effect.
     pub fn apply_all(&mut self, segment: u32, frame: usize, records: &[u8]) {
-        for (offset, record) in format::records(records) {
+        for (offset, record) in record::records(records) {
             self.apply(segment, (frame + FRAME + offset) as u32, &record);
         }
     }

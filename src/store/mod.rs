@@ -2,7 +2,7 @@
 //!
 //! | Where | What |
 //! |---|---|
-//! | `format.rs` | bytes ⇄ header, frame, record; [`Batch`] |
+//! | `format.rs` | bytes ⇄ header, frame; the records in it are [`crate::record`]s |
 //! | `disk.rs` | [`Disk`]: the few verbs it needs; [`Directory`] has them |
 //! | `index.rs`, `queue.rs` | what is where; in memory |
 //! | `mod.rs` | append, sync, the next segment, fetch |
@@ -30,11 +30,11 @@ use std::io;
 pub use disk::{Directory, Disk};
 pub use dump::dump;
 pub use error::StoreError;
-pub use format::{Batch, Ref};
 pub use recover::{Damage, Found, Report};
 
+use crate::record::{Batch, Record};
 use compact::Compaction;
-use format::{FRAME, Frame, HEADER, Header, Record};
+use format::{FRAME, Frame, HEADER, Header};
 use index::{Index, Segment};
 use window::Window;
 

@@ -11,10 +11,11 @@ use std::io;
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::format::{self, FRAME, HEADER, Header, Record};
+use super::format::{self, FRAME, HEADER, Header};
 use super::index::Segment;
 use super::walk::{Step, Walk};
 use super::{Options, Store, Tail, damaged};
+use crate::record::Record;
 
 /// What is read at once where a larger read has failed.
 const PIECE: usize = 4096;

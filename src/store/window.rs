@@ -6,9 +6,10 @@ use std::io;
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::format::Record;
+
 use super::index::Index;
 use super::{BUFFER_MAX, damaged};
+use crate::record::Record;
 
 const READ: usize = 16 << 10;
 /// What is read at once where a larger read has failed.

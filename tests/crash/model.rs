@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use midge::store::{Batch, Disk, Durability, Found, Options, Ref, Report, Store, StoreError};
+use midge::record::{Batch, Ref};
+use midge::store::{Disk, Durability, Found, Options, Report, Store, StoreError};
 
 use crate::common::Prng;
 
