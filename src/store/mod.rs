@@ -257,6 +257,18 @@ impl<D: Disk> Store<D> {
         Some((entry.sequence, entry.size.length()))
     }
 
+    /// The numbers of the queues in which something waits, in their order.
+    pub fn queues(&self) -> Vec<u32> {
+        self.index.queues()
+    }
+
+    /// Sequence and length of the body of each message that waits there, in order.
+    pub fn waiting(&self, queue: u32) -> impl Iterator<Item = (u32, u32)> {
+        let entries = self.index.queue(queue).into_iter();
+        let entries = entries.flat_map(|queue| queue.entries());
+        entries.map(|entry| (entry.sequence, entry.size.length()))
+    }
+
     /// The sequence at the back.
     pub fn last(&self, queue: u32) -> Option<u32> {
         let entry = self.index.queue(queue)?.entries().back()?;

@@ -86,10 +86,13 @@ impl Model {
             );
             assert_eq!(store.queue_bytes(queue), bytes, "bytes of queue {queue}");
             assert_eq!(store.last(queue), after, "back of queue {queue}");
+            let lengths = waiting.iter().map(|(n, _, body)| (*n, body.len() as u32));
+            assert!(lengths.eq(store.waiting(queue)), "what waits in {queue}");
             if !waiting.is_empty() {
                 model.queues.insert(queue, waiting);
             }
         }
+        assert!(model.queues.keys().copied().eq(store.queues()));
         Ok(model)
     }
 }
