@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use getopts::Fail;
 
-use crate::broker::limits::{ListenerOptions, Options, QueueOverflow};
+use crate::broker::journal::WHENEVER;
+use crate::broker::limits::{Durability, ListenerOptions, Options, QueueOverflow};
 use crate::logging::{Destination, LogOptions, LogType, TimeFormat, in_one_line};
 use crate::net::{Host, ListenerAddress};
-use crate::packet::QoS;
+use crate::packet::{QoS, TopicFilter};
 
 /// What to run, read from the flags.
 #[derive(Clone, Debug)]
@@ -23,15 +24,22 @@ pub struct Config {
     pub tcp_nodelay: bool,
     pub daemon: bool,
     pub pid_file: Option<String>,
+    pub persistence: bool,
+    pub persistence_location: String,
     /// Only check.
     pub test_config: bool,
     allow_anonymous: Option<bool>,
+    /// See [`Durability`].
+    durability: u64,
+    durable: Vec<(Box<str>, u64)>,
 }
 
 /// What the flags ask for.
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Config>),
+    /// Print the store in this directory.
+    Dump(String),
     Help,
     Version,
 }
@@ -185,6 +193,18 @@ const SETTINGS: &[Setting] = &[
     Setting { name: "upgrade-outgoing-qos", short: NONE, kind: Bool, default: "false",
         help: "deliver with the subscription's QoS even if the publisher's is lower",
         set: |c, v| { c.broker.upgrade_outgoing_qos = v.bool(); Ok(()) } },
+    Setting { name: "persistence", short: NONE, kind: Bool, default: "false",
+        help: "keep on disk what must survive: sessions, what waits for them, retained messages",
+        set: |c, v| { c.persistence = v.bool(); Ok(()) } },
+    Setting { name: "persistence-location", short: NONE, kind: Text("DIR"), default: ".",
+        help: "the directory for it",
+        set: |c, v| { c.persistence_location = persistence_location(&v.text())?; Ok(()) } },
+    Setting { name: "durability", short: NONE, kind: Text("turn|MS|os"), default: "turn",
+        help: "when it is on the medium: before it is acknowledged, MS milliseconds later at most, or when the system likes",
+        set: |c, v| { c.durability = within(&v.text())?; Ok(()) } },
+    Setting { name: "durable", short: NONE, kind: Texts("FILTER=turn|MS|os"), default: NONE,
+        help: "the same for messages to topics that a filter matches; the first one counts (repeatable)",
+        set: |c, v| { c.durable.push(durable(&v.text())?); Ok(()) } },
     Setting { name: "set-tcp-nodelay", short: NONE, kind: Bool, default: "true",
         help: "send at once, without Nagle's delay",
         set: |c, v| { c.tcp_nodelay = v.bool(); Ok(()) } },
@@ -235,8 +255,12 @@ impl Default for Config {
             tcp_nodelay: true,
             daemon: false,
             pid_file: None,
+            persistence: false,
+            persistence_location: ".".to_string(),
             test_config: false,
             allow_anonymous: None,
+            durability: 0,
+            durable: Vec::new(),
         }
     }
 }
@@ -255,8 +279,13 @@ impl Config {
         if matches.opt_present("version") {
             return Ok(Command::Version);
         }
-        if let Some(free) = matches.free.first() {
-            return Err(format!("\"{free}\" belongs to no flag"));
+        match &matches.free[..] {
+            [] => {}
+            [dump, directory] if dump == "dump" => return Ok(Command::Dump(directory.clone())),
+            [dump, ..] if dump == "dump" => {
+                return Err("dump: needs a directory, and nothing else".to_string());
+            }
+            [free, ..] => return Err(format!("\"{free}\" belongs to no flag")),
         }
         let mut config = Config::default();
         for setting in SETTINGS {
@@ -290,7 +319,47 @@ impl Config {
         }
         let allow_anonymous = self.allow_anonymous.unwrap_or(!self.has_listener());
         self.broker.listeners = vec![ListenerOptions { allow_anonymous }; self.listeners.len()];
+        self.complete_persistence()
+    }
+
+    fn complete_persistence(&mut self) -> Result<(), String> {
+        if self.persistence && !cfg!(feature = "store") {
+            return Err("--persistence: this midge was built without the store".to_string());
+        }
+        let idle = match (self.durability, &self.durable[..]) {
+            (0, []) => None,
+            (0, [_, ..]) => Some("durable"),
+            (_, _) => Some("durability"),
+        };
+        if let (Some(name), false) = (idle, self.persistence) {
+            return Err(format!(
+                "--{name}: nothing is kept without --persistence true"
+            ));
+        }
+        self.broker.durability = self.persistence.then(|| Durability {
+            within: self.durability,
+            by_topic: self.durable.clone(),
+        });
         Ok(())
+    }
+
+    /// What survives a stop, and when, in one sentence.
+    pub fn what_is_kept(&self) -> String {
+        let Some(durability) = &self.broker.durability else {
+            return "Sessions and retained messages end with midge (without --persistence true)"
+                .to_string();
+        };
+        let when = match durability.within {
+            0 => "before it is acknowledged".to_string(),
+            WHENEVER => "when the system likes".to_string(),
+            within => format!("{within} ms later at most"),
+        };
+        let but = match durability.by_topic.len() {
+            0 => String::new(),
+            count => format!(", but for {count} filters (--durable)"),
+        };
+        let location = &self.persistence_location;
+        format!("What must survive is kept in {location}, on the medium {when}{but}")
     }
 
     fn has_listener(&self) -> bool {
@@ -325,7 +394,8 @@ impl Config {
 pub fn help() -> String {
     let mut text = String::from(
         "midge: an MQTT 3.1, 3.1.1 and 5.0 broker for small boards\n\n\
-         Usage: midge [FLAGS]\n\n\
+         Usage: midge [FLAGS]\n       \
+         midge dump DIR    print what is kept there, whoever uses it\n\n\
          Without --listener or --port it listens on port 1883 for clients of this machine.\n\
          A flag with true|false may stand alone for true.\n\n",
     );
@@ -460,6 +530,37 @@ fn listener(text: &str) -> Result<(u16, Host), String> {
     }
 }
 
+fn persistence_location(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must be a directory".to_string()),
+        _ => Ok(text.to_string()),
+    }
+}
+
+/// Milliseconds, see [`Durability`].
+fn within(text: &str) -> Result<u64, String> {
+    const LONGEST: u64 = 3_600_000;
+    match text {
+        "turn" => Ok(0),
+        "os" => Ok(WHENEVER),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|within| (1..=LONGEST).contains(within))
+            .ok_or(format!(
+                "must be turn, os, or milliseconds from 1 to {LONGEST}"
+            )),
+    }
+}
+
+fn durable(text: &str) -> Result<(Box<str>, u64), String> {
+    let Some((filter, when)) = text.rsplit_once('=') else {
+        return Err("must be FILTER=turn, FILTER=os, or FILTER=MILLISECONDS".to_string());
+    };
+    TopicFilter::parse(filter).map_err(|refusal| refusal.why.to_string())?;
+    Ok((filter.into(), within(when)?))
+}
+
 fn queue_overflow(text: &str) -> Result<QueueOverflow, String> {
     match text {
         "drop-newest" => Ok(QueueOverflow::DropNewest),
@@ -539,7 +640,9 @@ mod tests {
             let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
             match Config::from_flags(&flags) {
                 Ok(Command::Run(config)) => Ok(config.broker.retain_available),
-                Ok(Command::Help | Command::Version) => Err("not a run".to_string()),
+                Ok(Command::Help | Command::Version | Command::Dump(_)) => {
+                    Err("not a run".to_string())
+                }
                 Err(sentence) => Err(sentence),
             }
         };

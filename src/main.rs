@@ -5,14 +5,19 @@
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::Instant;
 
 use log::info;
 use midge::broker::Broker;
 use midge::config::{self, Command, Config};
-use midge::net::Server;
+use midge::net::{Keeper, Server};
+#[cfg(feature = "store")]
+use midge::persistence::{Persistence, wall_clock};
+#[cfg(feature = "store")]
+use midge::store::Directory;
 use midge::{daemon, logging, logging::Destination};
 
 /// Exit status for flags that cannot be read, and for what goes wrong later.
@@ -28,6 +33,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => say(&config::help()),
         Ok(Command::Version) => say(concat!("midge ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(config)) => return run(*config, &flags),
+        Ok(Command::Dump(directory)) => return exit(dump(&directory).map(|()| 0)),
         Err(sentence) => {
             daemon::complain(&format!("midge: {sentence} (midge --help lists all flags)"));
             return ExitCode::from(USAGE);
@@ -45,6 +51,10 @@ fn run(config: Config, flags: &[String]) -> ExitCode {
     } else {
         serve(config).map(|()| 0)
     };
+    exit(result)
+}
+
+fn exit(result: Result<u8, String>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(sentence) => {
@@ -65,6 +75,7 @@ fn check(config: &Config) {
         let who = config.who_can_connect(index);
         say(&format!("{}: {who}.\n", listener.origin));
     }
+    say(&format!("{}.\n", config.what_is_kept()));
     say("The configuration is good.\n");
 }
 
@@ -77,9 +88,11 @@ fn serve(mut config: Config) -> Result<(), String> {
     info!(target: "notice", "midge version {} starting.", env!("CARGO_PKG_VERSION"));
     config.broker.seed = RandomState::new().hash_one(process::id());
     config.broker.memory_in_use = resident_bytes;
-    let broker = Broker::new(config.broker.clone(), Instant::now());
-    let mut server =
-        Server::new(broker, config.tcp_nodelay).map_err(|error| format!("cannot poll: {error}"))?;
+    let mut broker = Broker::new(config.broker.clone(), Instant::now());
+    let keeper = keeper(&config, &mut broker)?;
+    info!(target: "notice", "{}.", config.what_is_kept());
+    let server = Server::new(broker, keeper, config.tcp_nodelay);
+    let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
     for (index, listener) in config.listeners.iter().enumerate() {
         let addresses = server
             .listen(index, listener)
@@ -103,6 +116,40 @@ fn serve(mut config: Config) -> Result<(), String> {
         let _ = fs::remove_file(path);
     }
     result
+}
+
+/// Opens the store, if anything is to survive, and brings back what is in it.
+#[cfg(feature = "store")]
+fn keeper(config: &Config, broker: &mut Broker) -> Result<Option<Box<dyn Keeper>>, String> {
+    if !config.persistence {
+        return Ok(None);
+    }
+    let opened = Directory::open(Path::new(&config.persistence_location)).and_then(|directory| {
+        let nonce = RandomState::new().hash_one(process::id());
+        Persistence::open(directory, nonce, broker, wall_clock, Instant::now())
+    });
+    match opened {
+        Ok(persistence) => Ok(Some(Box::new(persistence))),
+        Err(error) => Err(format!("--persistence-location: {error}")),
+    }
+}
+
+#[cfg(not(feature = "store"))]
+fn keeper(_: &Config, _: &mut Broker) -> Result<Option<Box<dyn Keeper>>, String> {
+    Ok(None)
+}
+
+/// `midge dump DIR`
+#[cfg(feature = "store")]
+fn dump(directory: &str) -> Result<(), String> {
+    let mut disk = Directory::look(Path::new(directory));
+    let mut out = BufWriter::new(io::stdout());
+    midge::store::dump(&mut disk, &mut out).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "store"))]
+fn dump(_: &str) -> Result<(), String> {
+    Err("dump: this midge was built without the store".to_string())
 }
 
 /// Resident memory, as Linux counts it.

@@ -93,6 +93,9 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = (usize, Record<'_>)> {
     })
 }
 
+/// The largest memory that a cleared batch keeps.
+const SPARE_BYTES: usize = 1 << 20;
+
 /// Changes that belong together. Cleared, it is as good as new and has its memory already.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -113,8 +116,15 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Keeps its memory, unless that is much.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(SPARE_BYTES);
+    }
+
+    /// Adds the changes of another one behind these.
+    pub fn append(&mut self, other: &Batch) {
+        self.bytes.extend_from_slice(&other.bytes);
     }
 
     pub fn put(&mut self, key: &[u8], value: &[u8]) {

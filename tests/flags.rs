@@ -58,6 +58,10 @@ const COVERED: &[&str] = &[
     "daemon",
     "pid-file",
     "test-config",
+    "persistence",
+    "persistence-location",
+    "durability",
+    "durable",
 ];
 
 #[test]
@@ -1044,5 +1048,72 @@ fn sighup_is_only_noted() {
         broker.signal("HUP");
         broker.logs("SIGHUP");
         client.ping();
+    }
+}
+
+// ---- what survives ------------------------------------------------------------------------------
+
+#[test]
+fn what_is_retained_survives_in_the_directory_that_is_named() {
+    let directory = temporary("kept");
+    let location = directory.to_str().unwrap();
+    let flags = ["--persistence", "--persistence-location", location];
+    let first = Midge::start(&flags);
+    first.client("a").publish_packet(Publish {
+        qos: QoS::AtLeastOnce,
+        packet_id: Some(1),
+        ..retained("state", "on")
+    });
+    first.signal("KILL");
+    first.exit();
+    let second = Midge::start(&[&flags[..], &["--durability", "os"]].concat());
+    let mut client = second.client("a");
+    client.subscribe("state", QoS::AtMostOnce);
+    assert_eq!(client.payloads(), ["on"]);
+    let refused = run(&flags);
+    assert!(
+        refused.stderr.contains("in use by another process"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(second.stop().status, Some(0));
+    let dumped = run(&["dump", location]);
+    assert!(
+        dumped.stdout.contains("put \"rstate\""),
+        "{}",
+        dumped.stdout
+    );
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn durability_decides_how_often_the_disk_is_asked() {
+    for (flags, synced) in [
+        (&["--durability", "turn"][..], true),
+        (&["--durability", "os"], false),
+        (&["--durability", "os", "--durable", "state/#=turn"], true),
+        (&["--durable", "state/#=os"], false),
+    ] {
+        let directory = temporary("durability");
+        let location = directory.to_str().unwrap();
+        let kept = ["--persistence", "--persistence-location", location];
+        let broker = Midge::start(&[&kept[..], flags].concat());
+        let syncs = || {
+            let mut client = broker.client("figures");
+            client.subscribe("$SYS/broker/store/syncs", QoS::AtMostOnce);
+            client.payloads().remove(0).parse::<u64>().unwrap()
+        };
+        let before = syncs();
+        for number in 0..10 {
+            broker.client("a").publish_packet(Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(1),
+                ..retained("state/a", &number.to_string())
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1_100)); // Figures are told once a second.
+        assert_eq!(syncs() >= before + 10, synced, "{flags:?}");
+        drop(broker);
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -5,11 +5,12 @@ use log::{info, warn};
 use super::connection::{Aliases, Connection, Phase};
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
+use super::journal::Storage;
 use super::limits::Limits;
 use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
-use super::{Broker, ConnectionId, NOTICE, access};
+use super::{Broker, ConnectionId, NOTICE, SessionId, access};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
     TopicName, Version,
@@ -111,6 +112,10 @@ impl Broker {
         let client_id = self.client_id(connect)?;
         let assigned = connect.client_id.is_empty();
         let expiry_interval = self.expiry_interval(connect);
+        let begins = known.is_none() || connect.clean_start;
+        if expiry_interval > 0 && (begins || self.journal.storage == Storage::Broken) {
+            self.journal.check()?;
+        }
         Ok(Terms {
             client_id,
             assigned,
@@ -236,6 +241,7 @@ impl Broker {
         let found = self.sessions.find(&terms.client_id);
         let session_id = found.unwrap_or_else(|| self.sessions.create(&terms.client_id));
         let will = connect.will.map(|will| Box::new(self.will(&will)));
+        self.note_session(session_id, found.is_none(), will.as_deref(), terms);
         let session = &mut self.sessions[session_id];
         self.deadlines.disarm(
             &mut session.expiry_deadline,
@@ -269,6 +275,25 @@ impl Broker {
             .clients_maximum
             .max(self.sessions.len() as u64);
         found.is_some()
+    }
+
+    /// Notes what is to be kept of a session that begins, or goes on under other terms.
+    fn note_session(&mut self, id: SessionId, is_new: bool, will: Option<&Will>, terms: &Terms) {
+        let session = &mut self.sessions[id];
+        if is_new && terms.expiry_interval > 0 && self.journal.is_on() {
+            session.queue = self.journal.next_queue();
+        }
+        let queue = session.queue;
+        let was_to_expire = session.expiry_deadline.is_armed();
+        if is_new || was_to_expire || session.expiry_interval != terms.expiry_interval {
+            self.journal
+                .session(&terms.client_id, queue, terms.expiry_interval, 0);
+        }
+        match will {
+            Some(will) => self.journal.will(queue, will, 0),
+            None if session.will.is_some() => self.journal.no_will(queue),
+            None => {}
+        }
     }
 
     /// [MQTT-3.1.4-3] a client is connected once: the older connection ends.

@@ -401,6 +401,13 @@ impl Connections {
         connection.backlog_owed = connection.backlog_owed.saturating_sub(count);
     }
 
+    /// Drops what it is owed.
+    pub fn silence(&mut self, id: ConnectionId) {
+        let connection = &mut self.slab[id.index()];
+        let owed = connection.outbound.len();
+        connection.outbound.advance(owed, &mut self.spare);
+    }
+
     /// The turn is over: the lists of it are handed out, see [`super::Turn`].
     pub fn end_turn(&mut self, flush: &mut Vec<ConnectionId>, close: &mut Vec<ConnectionId>) {
         for id in &self.flush {

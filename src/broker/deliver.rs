@@ -8,11 +8,12 @@ use log::warn;
 
 use super::connection::{Sending, Sent};
 use super::deadlines::Millis;
-use super::limits::Limits;
+use super::limits::{Limits, QueueOverflow};
 use super::message::{Content, Message};
-use super::pending::{Delivery, Origin, Queued};
+use super::pending::{Delivery, Origin};
 use super::printable::Printable;
-use super::subscriptions::{GroupId, Matches, Subscriber};
+use super::shelf::Sequence;
+use super::subscriptions::{GroupId, Matches, Subscriber, SubscriptionKey};
 use super::template::Template;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
@@ -24,6 +25,13 @@ pub(super) struct Publication<'a> {
     pub retain: bool,
     /// Whose No Local subscriptions do not get it; `None` for the server itself.
     pub publisher: Option<SessionId>,
+}
+
+impl Publication<'_> {
+    /// Whether its publisher waits to be told that it is safe.
+    fn is_acknowledged(&self) -> bool {
+        self.qos > QoS::AtMostOnce && self.publisher.is_some()
+    }
 }
 
 /// A publication and the one copy of it, as soon as somebody keeps it.
@@ -62,7 +70,7 @@ pub(super) struct Scratch {
     matches: Matches,
     /// The Subscription Identifiers of one session.
     subscription_ids: Vec<u32>,
-    message: Vec<u8>,
+    pub message: Vec<u8>,
     template: Template,
     /// Empty: of the turn that is over.
     pub refill: Vec<SessionId>,
@@ -109,13 +117,53 @@ impl Broker {
             scratch: std::mem::take(&mut self.scratch.message),
             template: None,
         };
-        let retained = match publication.retain {
-            true => self.retain(&mut outgoing),
-            false => Ok(()),
-        };
-        let reached = retained.map(|()| self.route(&mut outgoing, now));
+        let mut matches = std::mem::take(&mut self.scratch.matches);
+        matches.clear();
+        let topic = publication.content.topic;
+        self.subscriptions.route(topic, &mut matches);
+        // One delivery to a session, however many of its filters match: they are brought together.
+        if matches.filters > 1 {
+            let subscribers = &mut matches.subscribers;
+            subscribers.sort_unstable_by_key(|subscriber| subscriber.session);
+        }
+        let retained =
+            self.may_keep(publication, &matches)
+                .and_then(|()| match publication.retain {
+                    true => self.retain(&mut outgoing),
+                    false => Ok(()),
+                });
+        let reached = retained.map(|()| self.route(&matches, &mut outgoing, now));
+        self.keep(publication);
+        self.scratch.matches = matches;
         self.scratch.message = outgoing.scratch;
         reached
+    }
+
+    /// Where nothing new can be kept, what would have to be is refused as a whole: what is
+    /// acknowledged is safe.
+    fn may_keep(&self, publication: &Publication, matches: &Matches) -> Result<(), Refusal> {
+        let Err(refusal) = self.journal.check() else {
+            return Ok(());
+        };
+        let is_durable = |member: &Subscriber| self.sessions[member.session].queue != 0;
+        let mut members = matches
+            .groups
+            .iter()
+            .flat_map(|group| self.subscriptions.members(*group, 0));
+        let has_to = publication.retain
+            || publication.qos > QoS::AtMostOnce
+                && (matches.subscribers.iter().any(is_durable) || members.any(is_durable));
+        match has_to && publication.publisher.is_some() {
+            true => Err(refusal),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes the message for all the queues that it waits in now.
+    pub(super) fn keep(&mut self, publication: &Publication) {
+        let is_acknowledged = publication.is_acknowledged();
+        self.journal
+            .message(&publication.content, publication.qos, is_acknowledged);
     }
 
     fn retain(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
@@ -123,7 +171,10 @@ impl Broker {
         let topic = content.topic;
         // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
         if content.payload.is_empty() {
-            self.retained.remove(topic);
+            if self.retained.remove(topic) && self.journal.is_on() {
+                let is_acknowledged = outgoing.publication.is_acknowledged();
+                self.journal.not_retained(topic, is_acknowledged);
+            }
             return Ok(());
         }
         self.retained
@@ -131,25 +182,23 @@ impl Broker {
         if let Some(at) = content.expires_at {
             self.sweep_by(at);
         }
-        let publisher = outgoing.publication.publisher.map_or(0, |publisher| {
-            self.hash
-                .bytes(self.sessions[publisher].client_id.as_bytes())
-        });
-        self.retained.store(outgoing.message(), publisher);
+        let publisher = outgoing.publication.publisher;
+        let publisher_hash = publisher.map_or(0, |id| self.sessions[id].identity());
+        // The server's own figures are new after each start.
+        if self.journal.is_on() && publisher.is_some() {
+            let Publication { content, qos, .. } = outgoing.publication;
+            // Devices say the same again and again: that needs no new record.
+            if !self.retained.has(content, *qos, publisher_hash) {
+                let is_acknowledged = outgoing.publication.is_acknowledged();
+                self.journal
+                    .retained(content, *qos, publisher_hash, is_acknowledged);
+            }
+        }
+        self.retained.store(outgoing.message(), publisher_hash);
         Ok(())
     }
 
-    fn route(&mut self, outgoing: &mut Outgoing, now: Millis) -> usize {
-        let mut matches = std::mem::take(&mut self.scratch.matches);
-        matches.clear();
-        self.subscriptions
-            .route(outgoing.publication.content.topic, &mut matches);
-        // One delivery to a session, however many of its filters match: they are brought together.
-        if matches.filters > 1 {
-            matches
-                .subscribers
-                .sort_unstable_by_key(|subscriber| subscriber.session);
-        }
+    fn route(&mut self, matches: &Matches, outgoing: &mut Outgoing, now: Millis) -> usize {
         if matches.subscribers.len() > 1 {
             if outgoing.is_large() {
                 outgoing.message();
@@ -165,7 +214,6 @@ impl Broker {
         for group in &matches.groups {
             self.deliver_shared(*group, outgoing, now);
         }
-        self.scratch.matches = matches;
         if let Some(template) = outgoing.template.take() {
             self.scratch.template = template;
         }
@@ -304,9 +352,7 @@ impl Broker {
             (None, QoS::AtMostOnce) if !queues_qos0 => Step::Ignore,
             (None, _) => Step::Queue,
             // [MQTT-4.6.0-6] not before those of its kind that waited while the client was away.
-            (Some(_), QoS::AtMostOnce)
-                if queues_qos0 && session.pending().first_queued().is_some() =>
-            {
+            (Some(_), QoS::AtMostOnce) if queues_qos0 && session.pending().is_waited() => {
                 Step::Queue
             }
             (Some(connection), QoS::AtMostOnce) => match self.has_room(connection) {
@@ -331,7 +377,7 @@ impl Broker {
     fn can_send(&self, id: SessionId, connection: ConnectionId, bytes: usize) -> bool {
         let session = &self.sessions[id];
         let receive_maximum = self.connections[connection].receive_maximum;
-        session.pending().first_queued().is_none()
+        !session.pending().is_waited()
             && session
                 .pending()
                 .window_is_open(bytes, receive_maximum, &self.options.limits)
@@ -347,14 +393,17 @@ impl Broker {
             }
             Step::Send(connection) => {
                 let packet_id = self.sessions[id].pending_mut().next_packet_id();
-                let delivery = delivery(outgoing.message(), way);
+                let mut delivery = delivery(outgoing.message(), way);
                 if self.send(connection, way, Some(packet_id), outgoing, now) {
+                    delivery.sequence = self.wait(id, way);
+                    let queue = self.sessions[id].queue;
+                    self.journal.sent(queue, packet_id, &delivery);
                     self.sessions[id].pending_mut().sent(packet_id, delivery);
                 } else {
                     self.note_dropped(id, 1);
                 }
             }
-            Step::Queue => self.queue(id, delivery(outgoing.message(), way)),
+            Step::Queue => self.queue(id, way, outgoing),
             Step::Drop => self.note_dropped(id, 1),
             Step::Ignore => {}
         }
@@ -399,16 +448,62 @@ impl Broker {
         sent == Sent::Yes
     }
 
-    fn queue(&mut self, id: SessionId, delivery: Delivery) {
-        let options = &self.options;
-        let session = &mut self.sessions[id];
-        match session
-            .pending_mut()
-            .queue(delivery, &options.limits, options.queue_overflow)
-        {
-            Queued::Yes => {}
-            Queued::Dropped(count) => self.note_dropped(id, count),
+    fn queue(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing) {
+        let is_kept = self.sessions[id].queue == 0 || self.journal.check().is_ok();
+        if !is_kept || !self.make_room(id, outgoing.len()) {
+            return self.note_dropped(id, 1);
         }
+        let sequence = self.wait(id, way);
+        let shelves = self.sessions[id].shelves();
+        let pending = self.sessions[id].pending_mut();
+        if shelves {
+            pending.shelf.push(sequence, outgoing.len());
+        } else {
+            let mut delivery = delivery(outgoing.message(), way);
+            delivery.sequence = sequence;
+            pending.queue(delivery);
+        }
+    }
+
+    /// Makes room for a message of `bytes` in a full queue, if that is the policy.
+    fn make_room(&mut self, id: SessionId, bytes: usize) -> bool {
+        let options = &self.options;
+        let (limits, overflow) = (&options.limits, options.queue_overflow);
+        // What fits no queue must not empty this one.
+        if bytes > limits.queued_bytes_max || limits.queued_messages_max == 0 {
+            return false;
+        }
+        let session = &mut self.sessions[id];
+        let mut dropped = 0;
+        while !session.pending().queue_has_room(bytes, limits) {
+            if overflow == QueueOverflow::DropNewest {
+                return false;
+            }
+            let Some(sequence) = session.pending_mut().drop_oldest() else {
+                break;
+            };
+            self.journal.done(session.queue, sequence);
+            dropped += 1;
+        }
+        if dropped > 0 {
+            self.note_dropped(id, dropped);
+        }
+        true
+    }
+
+    /// The message on its way gets a place in the queue of a durable session, see
+    /// [`Broker::keep`].
+    fn wait(&mut self, id: SessionId, way: Way) -> Sequence {
+        let session = &mut self.sessions[id];
+        if session.queue == 0 {
+            return 0;
+        }
+        let sequence = session.pending_mut().next_sequence();
+        let subscriptions = &self.subscriptions;
+        let group = way.group.map(SubscriptionKey::Shared);
+        let group = group.map(|group| subscriptions.topic(group));
+        self.journal.wait(session.queue, sequence, way, group);
+        sequence
     }
 
     /// Counts messages that a client will not get; logs the first of an episode.
@@ -439,6 +534,7 @@ pub(super) fn delivery(message: Message, way: Way) -> Delivery {
         message,
         qos,
         retain,
+        sequence: 0,
         origin: matters.then(|| Box::new(origin)),
     }
 }

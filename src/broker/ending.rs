@@ -142,8 +142,8 @@ impl Broker {
         let session = &mut self.sessions[id];
         session.disconnected();
         // [MQTT-3.1.2-10] gone without being sent.
-        if end == End::Disconnected {
-            session.will = None;
+        if end == End::Disconnected && session.will.take().is_some() {
+            self.journal.no_will(session.queue);
         }
         let (expiry_interval, delay) = (
             session.expiry_interval,
@@ -157,16 +157,23 @@ impl Broker {
             let at = now + u64::from(expiry_interval) * 1_000;
             let deadline = &mut session.expiry_deadline;
             self.deadlines.arm(deadline, at, Timer::SessionExpiry(id));
+            self.journal
+                .session(&session.client_id, session.queue, expiry_interval, at);
         }
         // [MQTT-3.1.2-8] after the delay, or with the session, whichever is sooner.
         if delay == 0 {
             self.publish_will(id, now);
         } else if delay < expiry_interval {
             let at = now + u64::from(delay) * 1_000;
-            let deadline = &mut self.sessions[id].will_deadline;
+            let session = &mut self.sessions[id];
+            let deadline = &mut session.will_deadline;
             self.deadlines.arm(deadline, at, Timer::WillDelay(id));
+            if let Some(will) = &session.will {
+                self.journal.will(session.queue, will, at);
+            }
         }
         self.hand_on_shared(id, Leaving::Connection, now);
+        self.sessions[id].rest();
     }
 
     /// Discards a session, whose connection has ended: its Will is due now at the latest.
@@ -181,13 +188,17 @@ impl Broker {
             .disarm(&mut session.expiry_deadline, Timer::SessionExpiry(id));
         self.deadlines
             .disarm(&mut session.will_deadline, Timer::WillDelay(id));
+        let queue = session.queue;
         for key in std::mem::take(&mut session.subscriptions) {
+            let topic = self.subscriptions.topic(key);
+            self.journal.no_subscription(queue, topic);
             self.subscriptions.remove(key, id);
         }
         self.hand_on_shared(id, Leaving::Session, now);
         self.subscriptions.session_ended(id);
         self.refill.retain(|other| *other != id);
-        self.sessions.remove(id);
+        let session = self.sessions.remove(id);
+        self.journal.no_session(&session);
         self.update_sys_timer(now);
     }
 
@@ -199,6 +210,7 @@ impl Broker {
         let Some(will) = session.will.take() else {
             return;
         };
+        self.journal.no_will(session.queue);
         let content = will.content(now);
         let publisher = Some(id);
         let mut publication = Publication {

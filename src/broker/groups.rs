@@ -12,7 +12,7 @@ pub struct GroupId(u64);
 
 #[derive(Debug)]
 pub struct Group {
-    share_name: Box<str>,
+    pub share_name: Box<str>,
     pub filter: FilterId,
     /// In the order they joined.
     pub members: Vec<Subscriber>,

@@ -64,8 +64,10 @@ impl Broker {
             return false;
         }
         // [MQTT-3.3.2-5]
+        let queue = self.sessions[id].queue;
         if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
+            self.journal.done(queue, delivery.sequence);
             return true;
         }
         let publication = Publication {
@@ -89,6 +91,8 @@ impl Broker {
         match taker {
             Some((ready, member)) if ready < Readiness::Absent || leaving == Leaving::Session => {
                 self.deliver_to_member(group, member, &mut outgoing, now);
+                self.keep(&publication);
+                self.journal.done(queue, delivery.sequence);
                 // Where something waits, a QoS 0 message may wait behind it.
                 exhausted.remove(&(group, QoS::AtMostOnce));
                 true

@@ -38,6 +38,7 @@ impl Broker {
                 }
                 None => assert!(session.expiry_interval > 0, "a session outlives its time"),
             }
+            assert!(session.queue != 0 || session.pending().shelf.is_empty());
         }
         self.check_limits();
         let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();

@@ -36,6 +36,8 @@ pub struct Options {
     pub memory_in_use: fn() -> u64,
     /// Log who connects and who leaves.
     pub connection_messages: bool,
+    /// How soon what must survive is to be on the medium; `None` where nothing is kept.
+    pub durability: Option<Durability>,
     /// Drawn once at start: keeps hashes and assigned ids from being foreseen.
     pub seed: u64,
 }
@@ -59,6 +61,7 @@ impl Default for Options {
             sys_interval: Some(Duration::from_secs(10)),
             memory_in_use: || 0,
             connection_messages: true,
+            durability: None,
             seed: 0,
         }
     }
@@ -69,6 +72,15 @@ impl Default for Options {
 pub struct ListenerOptions {
     /// Clients without a user name.
     pub allow_anonymous: bool,
+}
+
+/// How soon what must survive is to be on the medium, in milliseconds. 0 is: before it is
+/// acknowledged. [`super::journal::WHENEVER`] leaves it to the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durability {
+    pub within: Millis,
+    /// Other terms for messages to topics that a filter matches; the first one counts.
+    pub by_topic: Vec<(Box<str>, Millis)>,
 }
 
 /// Which message goes when a session's queue is full.

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use bytes::{Buf, BufMut};
 
 use super::deadlines::Millis;
-use crate::packet::property::Value;
-use crate::packet::{Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName};
+use crate::packet::property::{Place, Value};
+use crate::packet::{
+    PacketType, Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName,
+};
 
 /// No Message Expiry Interval.
 const NEVER: Millis = Millis::MAX;
@@ -37,11 +39,26 @@ pub struct Message {
 }
 
 impl Message {
+    /// Where its properties may stand.
+    pub const PLACE: Place = Place::In(PacketType::Publish);
+
     /// `bytes` is scratch: whoever makes many messages passes the same one again.
     pub fn new(content: &Content, qos: QoS, bytes: &mut Vec<u8>) -> Message {
+        bytes.clear();
+        Message::encode(content, qos, bytes);
+        let message = Message {
+            bytes: Rc::from(&bytes[..]),
+        };
+        if bytes.capacity() > SCRATCH_BYTES {
+            *bytes = Vec::new();
+        }
+        message
+    }
+
+    /// Appends the bytes of a message.
+    pub fn encode(content: &Content, qos: QoS, bytes: &mut Vec<u8>) {
         let topic = content.topic.as_bytes();
         let properties = content.properties.as_bytes();
-        bytes.clear();
         bytes.reserve(Message::len_of(content));
         let mut header = [0; HEADER_LEN];
         let mut fields = &mut header[..];
@@ -53,13 +70,25 @@ impl Message {
         bytes.extend_from_slice(topic);
         bytes.extend_from_slice(properties);
         bytes.extend_from_slice(content.payload);
-        let message = Message {
-            bytes: Rc::from(&bytes[..]),
-        };
-        if bytes.capacity() > SCRATCH_BYTES {
-            *bytes = Vec::new();
-        }
-        message
+    }
+
+    /// Bytes that were kept elsewhere, which nobody vouches for.
+    pub fn decode(bytes: &[u8]) -> Option<Message> {
+        let mut header = bytes.get(..HEADER_LEN)?;
+        let _expires_at = header.get_u64();
+        let topic_len = usize::from(header.get_u16());
+        let properties_len = header.get_u32() as usize;
+        QoS::parse(header.get_u8()).ok()?;
+        let (topic, rest) = bytes[HEADER_LEN..].split_at_checked(topic_len)?;
+        TopicName::parse(std::str::from_utf8(topic).ok()?).ok()?;
+        let (properties, _) = rest.split_at_checked(properties_len)?;
+        Properties::check(properties, Message::PLACE).ok()?;
+        let bytes = Rc::from(bytes);
+        Some(Message { bytes })
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes it takes in memory, near enough to count with.

@@ -20,6 +20,7 @@ mod groups;
 mod handover;
 mod hash;
 mod invariants;
+pub mod journal;
 pub mod limits;
 mod lookup;
 mod message;
@@ -31,10 +32,13 @@ mod pump;
 mod queue;
 mod received;
 mod replays;
+mod restore;
 mod retained;
 mod session;
 mod sessions;
 mod shapes;
+mod shelf;
+pub mod storage;
 mod subscribe;
 mod subscribers;
 pub mod subscriptions;
@@ -49,15 +53,18 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::packet::{self, Packet, PacketType, ReasonCode, Refusal, Version};
+use crate::record::Batch;
 use connection::{Connections, Phase};
 use deadlines::{Deadline, Deadlines, Millis, Timer};
 use deliver::Scratch;
 use ending::End;
 pub use hash::Seeded;
+use journal::Journal;
 use limits::{Limits, Options};
 use printable::Printable;
 use retained::Retained;
 use sessions::Sessions;
+use storage::Fetch;
 use subscriptions::Subscriptions;
 use sys::Sys;
 
@@ -87,6 +94,12 @@ impl SessionId {
 /// What a turn asks of the shell: first to write, then to close.
 #[derive(Debug, Default)]
 pub struct Turn {
+    /// To be kept before anything is sent.
+    pub records: Batch,
+    /// How soon they must be on the medium, in milliseconds; 0: before anything is sent.
+    pub durable_within: Option<Millis>,
+    /// Messages to bring from where they are kept, see [`Broker::fetched`].
+    pub fetch: Vec<Fetch>,
     /// Something was added to what these are owed.
     pub flush: Vec<ConnectionId>,
     /// To be closed once what they are owed has been written, or could not be: one attempt. Then
@@ -99,6 +112,8 @@ pub struct Turn {
 pub struct Broker {
     options: Options,
     started: Instant,
+    /// What the broker's clock said then.
+    started_at: Millis,
     hash: Seeded,
     connections: Connections,
     sessions: Sessions,
@@ -115,15 +130,19 @@ pub struct Broker {
     assigned: u64,
     /// Sessions that can be sent more in this turn.
     refill: Vec<SessionId>,
+    fetch: Vec<Fetch>,
+    journal: Journal,
     scratch: Scratch,
 }
 
 impl Broker {
     pub fn new(options: Options, now: Instant) -> Broker {
         let hash = Seeded::new(options.seed);
+        let journal = Journal::new(options.durability.clone());
         Broker {
             options,
             started: now,
+            started_at: 0,
             hash,
             connections: Connections::default(),
             sessions: Sessions::new(hash),
@@ -136,6 +155,8 @@ impl Broker {
             crowded: false,
             assigned: 0,
             refill: Vec::new(),
+            fetch: Vec::new(),
+            journal,
             scratch: Scratch::default(),
         }
     }
@@ -205,6 +226,7 @@ impl Broker {
     pub fn handle_timeout(&mut self, now: Instant) {
         // Of the time that has passed, only whole milliseconds count: nothing is due too early.
         let passed = now.saturating_duration_since(self.started).as_millis() as Millis;
+        let passed = self.started_at + passed;
         let now = self.millis(now);
         while let Some(timer) = self.deadlines.pop_due(passed) {
             match timer {
@@ -232,10 +254,11 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle = self.refill.is_empty()
             && self.connections.flush.is_empty()
-            && self.connections.close.is_empty();
+            && self.connections.close.is_empty()
+            && self.journal.is_empty();
         match idle {
             true => {
-                let next = self.deadlines.next()?;
+                let next = self.deadlines.next()?.saturating_sub(self.started_at);
                 Some(self.started + Duration::from_millis(next))
             }
             // There is work to go on with at once.
@@ -264,6 +287,9 @@ impl Broker {
             }
         }
         self.connections.end_turn(&mut turn.flush, &mut turn.close);
+        turn.durable_within = self.journal.end_turn(&mut turn.records);
+        turn.fetch.clear();
+        std::mem::swap(&mut turn.fetch, &mut self.fetch);
     }
 
     /// Fills `slices` with what `id` is owed, as far as they go, and returns how many it took.
@@ -285,9 +311,8 @@ impl Broker {
             if is_empty {
                 session.all_taken();
             }
-        } else if has_room && !session.in_refill {
-            session.in_refill = true;
-            self.refill.push(session_id);
+        } else if has_room {
+            self.refill(session_id);
         }
     }
 
@@ -466,7 +491,9 @@ impl Broker {
     /// What is called now, rounded up.
     fn millis(&self, now: Instant) -> Millis {
         let since = now.saturating_duration_since(self.started);
-        since.as_secs() * 1_000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))
+        self.started_at
+            + since.as_secs() * 1_000
+            + u64::from(since.subsec_nanos().div_ceil(1_000_000))
     }
 
     fn is_closing(&self, id: ConnectionId) -> bool {

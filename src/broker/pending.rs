@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
-use super::limits::{Limits, QueueOverflow};
+use super::limits::Limits;
 use super::message::Message;
 use super::queue::Queue;
+use super::shelf::{Sequence, Shelf};
 use super::subscriptions::GroupId;
 use crate::packet::{PacketId, QoS};
 
@@ -18,6 +19,8 @@ pub struct Delivery {
     pub message: Message,
     pub qos: QoS,
     pub retain: bool,
+    /// 0 where it is not kept.
+    pub sequence: Sequence,
     pub origin: Option<Box<Origin>>,
 }
 
@@ -57,19 +60,11 @@ pub enum InflightState {
     Released,
 }
 
-/// What became of a message that had to wait.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Queued {
-    Yes,
-    /// The queue was full: this many messages were dropped, whichever the policy says.
-    Dropped(usize),
-}
-
-/// Whom an acknowledgement was for.
+/// What an acknowledgement was for.
 #[derive(Debug)]
 pub enum Acked {
-    /// It completes that step.
-    Done,
+    /// It completes that step. The message, if it was kept, is done with.
+    Done(Sequence),
     /// No such message is in flight.
     Unknown,
     /// The message is at another step of its delivery.
@@ -86,6 +81,13 @@ pub struct Pending {
     sequence: u64,
     queue: Queue,
     queue_bytes: usize,
+    /// Behind the queue; empty but for a durable session.
+    pub shelf: Shelf,
+    /// Of the last message that was kept.
+    last_kept: Sequence,
+    /// So many of the first that wait, if they are of QoS 1, may have been sent before the broker
+    /// was started.
+    pub doubtful: u16,
     /// Messages are being dropped; logged once per episode.
     pub dropping: bool,
 }
@@ -99,6 +101,9 @@ impl Pending {
         sequence: 0,
         queue: Queue::new(),
         queue_bytes: 0,
+        shelf: Shelf::new(),
+        last_kept: 0,
+        doubtful: 0,
         dropping: false,
     };
 
@@ -161,8 +166,9 @@ impl Pending {
         };
         match &self.inflight[at].state {
             InflightState::Published(delivery) if delivery.qos == qos => {
+                let sequence = delivery.sequence;
                 self.remove_inflight(at);
-                Acked::Done
+                Acked::Done(sequence)
             }
             InflightState::Published(_) | InflightState::Released => Acked::OutOfStep,
         }
@@ -175,13 +181,14 @@ impl Pending {
         };
         match &self.inflight[at].state {
             InflightState::Published(delivery) if delivery.qos == QoS::ExactlyOnce => {
+                let sequence = delivery.sequence;
                 self.inflight_bytes -= delivery.message.len();
                 self.inflight[at].state = InflightState::Released;
-                Acked::Done
+                Acked::Done(sequence)
             }
             InflightState::Published(_) => Acked::OutOfStep,
             // The client repeats itself; so do we.
-            InflightState::Released => Acked::Done,
+            InflightState::Released => Acked::Done(0),
         }
     }
 
@@ -193,7 +200,7 @@ impl Pending {
         match &self.inflight[at].state {
             InflightState::Released => {
                 self.remove_inflight(at);
-                Acked::Done
+                Acked::Done(0)
             }
             InflightState::Published(_) => Acked::OutOfStep,
         }
@@ -243,6 +250,13 @@ impl Pending {
         self.remove_inflight(self.sent);
     }
 
+    /// Whether the first that waits, of QoS 1, may have been sent before.
+    pub fn is_doubtful(&mut self) -> bool {
+        let is_doubtful = self.doubtful > 0;
+        self.doubtful = self.doubtful.saturating_sub(1);
+        is_doubtful
+    }
+
     /// Messages in flight that were sent on this connection.
     pub fn sent_count(&self) -> usize {
         self.inflight
@@ -257,43 +271,78 @@ impl Pending {
         self.sent < usize::from(receive_maximum)
     }
 
+    /// Packet Identifiers of what is in flight with QoS 2.
+    pub fn exactly_once_ids(&self) -> impl Iterator<Item = PacketId> {
+        let is_exactly_once = |inflight: &&Inflight| {
+            let delivery = inflight.delivery();
+            delivery.is_none_or(|delivery| delivery.qos == QoS::ExactlyOnce)
+        };
+        let found = self.inflight.iter().filter(is_exactly_once);
+        found.map(|inflight| inflight.packet_id)
+    }
+
     pub fn inflight_count(&self) -> usize {
         self.inflight.len()
     }
 
     // ---- messages that wait -----------------------------------------------------------------
 
-    pub fn queue(
-        &mut self,
-        delivery: Delivery,
-        limits: &Limits,
-        overflow: QueueOverflow,
-    ) -> Queued {
-        let bytes = delivery.message.len();
-        // What fits no queue must not empty this one.
-        if bytes > limits.queued_bytes_max || limits.queued_messages_max == 0 {
-            return Queued::Dropped(1);
+    /// What waited on disk when the broker was started, and the last place in it.
+    pub fn restore(&mut self, shelf: Shelf, last: Sequence) {
+        (self.shelf, self.last_kept) = (shelf, last);
+        // What is in flight may have any id: new ones are compared with them all.
+        self.sequence = u64::from(PacketId::MAX);
+    }
+
+    /// What was in flight then, in the order of sending.
+    pub fn restore_sent(&mut self, packet_id: PacketId, state: InflightState) {
+        if let InflightState::Published(delivery) = &state {
+            self.inflight_bytes += delivery.message.len();
         }
-        let mut dropped = 0;
-        while !self.queue_has_room(bytes, limits) {
-            if overflow == QueueOverflow::DropNewest {
-                return Queued::Dropped(1);
-            }
-            self.next_queued();
-            dropped += 1;
-        }
-        self.queue_bytes += bytes;
+        self.inflight.push_back(Inflight {
+            packet_id,
+            sequence: 0,
+            state,
+        });
+    }
+
+    /// The place of the next message that is kept.
+    pub fn next_sequence(&mut self) -> Sequence {
+        self.last_kept = self.last_kept.checked_add(1).unwrap_or(1);
+        self.last_kept
+    }
+
+    /// Puts a message behind all others; there must be room, and nothing on the shelf.
+    pub fn queue(&mut self, delivery: Delivery) {
+        assert!(self.shelf.is_empty(), "queued before what is on the shelf");
+        self.queue_bytes += delivery.message.len();
         self.queue.push(delivery);
-        if dropped == 0 {
-            Queued::Yes
-        } else {
-            Queued::Dropped(dropped)
+    }
+
+    /// The first message on the shelf has been brought.
+    pub fn unshelve(&mut self, delivery: Delivery) {
+        self.shelf.pop();
+        self.queue_bytes += delivery.message.len();
+        self.queue.push(delivery);
+    }
+
+    /// Drops the message that has waited longest, and returns its place.
+    pub fn drop_oldest(&mut self) -> Option<Sequence> {
+        match self.next_queued() {
+            Some(delivery) => Some(delivery.sequence),
+            None => self.shelf.pop(),
         }
     }
 
     pub fn queue_has_room(&self, bytes: usize, limits: &Limits) -> bool {
-        self.queue.len() < limits.queued_messages_max
-            && self.queue_bytes.saturating_add(bytes) <= limits.queued_bytes_max
+        self.waiting_count() < limits.queued_messages_max
+            && (self.queue_bytes + self.shelf.bytes()).saturating_add(bytes)
+                <= limits.queued_bytes_max
+    }
+
+    /// Whether a message waits: then others of its kind must not pass it by.
+    pub fn is_waited(&self) -> bool {
+        self.waiting_count() > 0
     }
 
     pub fn first_queued(&self) -> Option<&Delivery> {
@@ -304,24 +353,30 @@ impl Pending {
     pub fn next_queued(&mut self) -> Option<Delivery> {
         let delivery = self.queue.pop()?;
         self.queue_bytes -= delivery.message.len();
-        if self.queue.is_empty() {
+        if !self.is_waited() {
             self.dropping = false;
         }
         Some(delivery)
     }
 
-    pub fn queue_len(&self) -> usize {
-        self.queue.len()
+    /// Messages that wait, in memory or on the shelf.
+    pub fn waiting_count(&self) -> usize {
+        self.queue.len() + self.shelf.len()
     }
 
-    /// Bytes of the messages that are queued or in flight.
+    /// Bytes of the messages that wait in memory.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Bytes of the messages that wait or are in flight.
     pub fn stored_bytes(&self) -> usize {
-        self.queue_bytes + self.inflight_bytes
+        self.queue_bytes + self.shelf.bytes() + self.inflight_bytes
     }
 
     /// Whether anything waits to be sent.
     pub fn has_more(&self) -> bool {
-        !self.queue.is_empty() || self.sent < self.inflight.len()
+        self.is_waited() || self.sent < self.inflight.len()
     }
 
     // ---- connections ------------------------------------------------------------------------
@@ -368,8 +423,17 @@ impl Pending {
         give_back(&mut self.inflight);
     }
 
-    /// The client is away, and may be for long: what is empty gives its memory back.
-    pub fn rest(&mut self) {
+    /// The client is away, and may be for long: what is empty gives its memory back, and so does
+    /// what is on disk if `may_shelve`.
+    pub fn rest(&mut self, may_shelve: bool) {
+        if may_shelve {
+            for delivery in std::mem::take(&mut self.queue).into_iter().rev() {
+                assert!(delivery.sequence != 0, "what is not kept cannot be fetched");
+                let len = delivery.message.len();
+                self.shelf.push_front(delivery.sequence, len);
+            }
+            self.queue_bytes = 0;
+        }
         if self.inflight.is_empty() {
             self.inflight = VecDeque::new();
         }
@@ -382,8 +446,9 @@ impl Pending {
     pub fn check_invariants(&self, limits: &Limits) {
         assert!(self.inflight.len() <= usize::from(limits.inflight_messages_max));
         assert!(self.inflight_bytes <= limits.inflight_bytes_max || self.inflight.len() == 1);
-        assert!(self.queue.len() <= limits.queued_messages_max);
-        assert!(self.queue_bytes <= limits.queued_bytes_max);
+        assert!(self.waiting_count() <= limits.queued_messages_max);
+        assert!(self.queue_bytes + self.shelf.bytes() <= limits.queued_bytes_max);
+        self.shelf.check_invariants();
         assert!(self.sent <= self.inflight.len());
         self.queue.check_invariants();
         let delivery = |inflight: &'_ Inflight| inflight.delivery().map_or(0, |d| d.message.len());

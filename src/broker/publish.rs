@@ -8,6 +8,7 @@ use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
 use super::pending::Acked;
 use super::printable::Printable;
+use super::session::Session;
 use super::{Broker, ConnectionId, SessionId, access};
 use crate::packet::{
     Ack, Packet, PacketId, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, TopicName,
@@ -168,11 +169,15 @@ impl Broker {
                 });
                 return;
             }
+            // It would be lost, were it acknowledged: the client keeps it, and sends it again.
+            Err(refusal) if refusal.code == ReasonCode::QuotaExceeded => return,
             // [v3 MQTT-3.3.5-2] there is no way to say no: a positive acknowledgement.
             Ok(_) | Err(_) => {}
         }
         if publish.qos == QoS::ExactlyOnce {
-            self.sessions[session].received.insert(packet_id);
+            let session = &mut self.sessions[session];
+            session.received.insert(packet_id);
+            self.journal.received(session.queue, packet_id);
         }
         let reason = match outcome {
             Ok(0) => ReasonCode::NoMatchingSubscribers,
@@ -192,8 +197,14 @@ impl Broker {
     }
 
     pub(super) fn on_pubrel(&mut self, id: ConnectionId, session: SessionId, ack: Ack) {
-        let reason = match self.sessions[session].received.release(ack.packet_id) {
-            true => ReasonCode::Success,
+        let Session {
+            received, queue, ..
+        } = &mut self.sessions[session];
+        let reason = match received.release(ack.packet_id) {
+            true => {
+                self.journal.not_received(*queue, ack.packet_id);
+                ReasonCode::Success
+            }
             false => ReasonCode::PacketIdentifierNotFound,
         };
         // [MQTT-4.3.3-11]
@@ -225,10 +236,23 @@ impl Broker {
             let acked = self.sessions[session]
                 .pending_mut()
                 .acknowledge(ack.packet_id, QoS::ExactlyOnce);
+            if let Acked::Done(_) = acked {
+                let queue = self.sessions[session].queue;
+                self.journal.not_sent(queue, ack.packet_id);
+            }
             return self.after_ack(session, acked, "PUBREC", now);
         }
-        let reason = match self.sessions[session].pending_mut().release(ack.packet_id) {
-            Acked::Done => ReasonCode::Success,
+        let session = &mut self.sessions[session];
+        let queue = session.queue;
+        let reason = match session.pending_mut().release(ack.packet_id) {
+            Acked::Done(sequence) => {
+                // Not if the client repeats itself.
+                if sequence != 0 {
+                    self.journal.released(queue, ack.packet_id);
+                    self.journal.done(queue, sequence);
+                }
+                ReasonCode::Success
+            }
             Acked::Unknown => ReasonCode::PacketIdentifierNotFound,
             Acked::OutOfStep => return Err(out_of_step()),
         };
@@ -245,6 +269,10 @@ impl Broker {
         now: Millis,
     ) -> Result<(), Refusal> {
         let acked = self.sessions[session].pending_mut().complete(ack.packet_id);
+        if let Acked::Done(_) = acked {
+            let queue = self.sessions[session].queue;
+            self.journal.not_sent(queue, ack.packet_id);
+        }
         self.after_ack(session, acked, "PUBCOMP", now)
     }
 
@@ -257,7 +285,8 @@ impl Broker {
         now: Millis,
     ) -> Result<(), Refusal> {
         match acked {
-            Acked::Done => {
+            Acked::Done(sequence) => {
+                self.journal.done(self.sessions[session].queue, sequence);
                 self.pump(session, now);
                 Ok(())
             }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use super::connection::{Connections, Sending, Sent};
 use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::{Way, delivery, subscription_ids};
+use super::journal::Journal;
 use super::limits::Limits;
 use super::pending::{Delivery, InflightState};
 use super::replays::Replay;
@@ -46,6 +47,7 @@ impl Broker {
             return false;
         };
         let packet_id = inflight.packet_id;
+        let sequence = inflight.delivery().map_or(0, |delivery| delivery.sequence);
         let sent = match &inflight.state {
             InflightState::Released => {
                 let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
@@ -70,6 +72,8 @@ impl Broker {
             Sent::Yes => session.pending_mut().resent(),
             Sent::TooLarge => {
                 session.pending_mut().give_up_resending();
+                self.journal.done(session.queue, sequence);
+                self.journal.not_sent(session.queue, packet_id);
                 self.note_dropped(id, 1);
             }
         }
@@ -82,6 +86,7 @@ impl Broker {
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
         let Some(first) = session.pending().first_queued() else {
+            self.fetch(id);
             return false;
         };
         let (qos, bytes) = (first.qos, first.message.len());
@@ -95,15 +100,31 @@ impl Broker {
         let Some(delivery) = session.pending_mut().next_queued() else {
             return false;
         };
+        let (queue, sequence) = (session.queue, delivery.sequence);
         // [MQTT-3.3.2-5]
         if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
+            self.journal.done(queue, sequence);
             return true;
         }
-        if send_first(&mut self.connections, connection, session, delivery, now) == Sent::TooLarge {
+        let (connections, journal) = (&mut self.connections, &mut self.journal);
+        let sent = send_first(connections, journal, connection, session, delivery, now);
+        // A message of QoS 0 is done with when it has been sent.
+        if sent == Sent::TooLarge || qos == QoS::AtMostOnce {
+            self.journal.done(queue, sequence);
+        }
+        if sent == Sent::TooLarge {
             self.note_dropped(id, 1);
         }
         true
+    }
+
+    /// The session can go on in the next turn.
+    pub(super) fn refill(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id];
+        if !std::mem::replace(&mut session.in_refill, true) {
+            self.refill.push(id);
+        }
     }
 
     /// Goes on with the first replay of a session. `topics` is how many may still be looked at;
@@ -147,10 +168,15 @@ impl Broker {
         now: Millis,
     ) -> (Progress, usize) {
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
+        let journal = &mut self.journal;
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
         let receive_maximum = connections[connection].receive_maximum;
         // While others wait in the queue, they and the retained ones go by turns.
-        let most = session.pending().first_queued().map_or(usize::MAX, |_| 1);
+        let most = if session.pending().is_waited() {
+            1
+        } else {
+            usize::MAX
+        };
         let mut sent = 0;
         let progress = self.retained.replay(&mut replay.cursor, topics, |entry| {
             let message = &entry.message;
@@ -181,13 +207,20 @@ impl Broker {
                 subscription_ids,
                 group: None,
             };
-            send_first(
-                connections,
-                connection,
-                session,
-                delivery(message.clone(), way),
-                now,
-            );
+            let mut delivery = delivery(message.clone(), way);
+            // Of QoS 2 each must be known again under its id. What is sent with QoS 1 before power
+            // is lost, and not acknowledged, is retained still.
+            if qos == QoS::ExactlyOnce && session.queue != 0 {
+                delivery.sequence = session.pending_mut().next_sequence();
+                journal.wait(session.queue, delivery.sequence, way, None);
+                journal.message(&message.content(), message.qos(), true);
+            }
+            let sequence = delivery.sequence;
+            if send_first(connections, journal, connection, session, delivery, now)
+                == Sent::TooLarge
+            {
+                journal.done(session.queue, sequence);
+            }
             sent += 1;
             ControlFlow::Continue(())
         });
@@ -207,7 +240,15 @@ impl Broker {
 
     pub(super) fn sweep_retained(&mut self, now: Millis) {
         self.sweep_deadline = Deadline::default();
-        if let Some(next) = self.retained.sweep(now) {
+        let Broker {
+            retained, journal, ..
+        } = self;
+        let next = retained.sweep(now, |topic| {
+            if journal.is_on() {
+                journal.not_retained(topic, false);
+            }
+        });
+        if let Some(next) = next {
             self.sweep_by(next.max(now + 1));
         }
     }
@@ -216,6 +257,7 @@ impl Broker {
 /// Sends a message for the first time; with QoS 1 and 2 it takes a place in the window.
 fn send_first(
     connections: &mut Connections,
+    journal: &mut Journal,
     connection: ConnectionId,
     session: &mut Session,
     delivery: Delivery,
@@ -223,10 +265,12 @@ fn send_first(
 ) -> Sent {
     let packet_id =
         (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
-    let sending = sending(&delivery, false, packet_id);
+    let dup = delivery.qos == QoS::AtLeastOnce && session.pending_mut().is_doubtful();
+    let sending = sending(&delivery, dup, packet_id);
     let content = delivery.message.content();
     let sent = connections.publish(connection, &content, sending, now);
     if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
+        journal.sent(session.queue, packet_id, &delivery);
         session.pending_mut().sent(packet_id, delivery);
     }
     sent

@@ -72,6 +72,10 @@ impl Queue {
         self.blocks.iter().flatten()
     }
 
+    pub fn into_iter(self) -> impl DoubleEndedIterator<Item = Delivery> {
+        self.blocks.into_iter().flatten()
+    }
+
     /// Keeps those that `keep` says, in their order.
     pub fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) {
         // Anew, so that no block is left with a few.
@@ -106,6 +110,7 @@ mod tests {
             message: Message::new(&content, QoS::AtLeastOnce, &mut Vec::new()),
             qos: QoS::AtLeastOnce,
             retain: false,
+            sequence: 0,
             origin: None,
         }
     }

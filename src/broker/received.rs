@@ -23,6 +23,17 @@ impl Received {
         self.here += 1;
     }
 
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.ids.iter().map(|(id, _)| *id)
+    }
+
+    /// One that came before the broker was started.
+    pub fn restore(&mut self, packet_id: PacketId) {
+        if let Err(at) = self.find(packet_id) {
+            self.ids.insert(at, (packet_id, false));
+        }
+    }
+
     /// Whether it came and has not been released.
     pub fn contains(&self, packet_id: PacketId) -> bool {
         self.find(packet_id).is_ok()

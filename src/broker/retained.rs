@@ -11,9 +11,9 @@ use std::ops::{Bound, ControlFlow};
 
 use super::deadlines::Millis;
 use super::limits::Limits;
-use super::message::Message;
+use super::message::{Content, Message};
 use crate::packet::topic;
-use crate::packet::{ReasonCode, Refusal, TopicFilter, TopicName};
+use crate::packet::{QoS, ReasonCode, Refusal, TopicFilter, TopicName};
 
 /// A retained message and its place in the order of storing.
 #[derive(Debug)]
@@ -86,6 +86,18 @@ impl Retained {
             .map(|entry| &entry.message)
     }
 
+    /// Whether just this message is there, from that publisher.
+    pub fn has(&self, content: &Content, qos: QoS, publisher: u64) -> bool {
+        let Some(entry) = self.by_topic.get(content.topic.as_bytes()) else {
+            return false;
+        };
+        let kept = entry.message.content();
+        (entry.publisher, entry.message.qos()) == (publisher, qos)
+            && kept.expires_at == content.expires_at
+            && kept.properties == content.properties
+            && kept.payload == content.payload
+    }
+
     /// Whether a message of `len` bytes to `topic` fits.
     pub fn admit(&self, topic: TopicName, len: usize, limits: &Limits) -> Result<(), Refusal> {
         // Nearly always there is room without looking whose place it takes.
@@ -120,19 +132,20 @@ impl Retained {
         }
     }
 
-    /// [MQTT-3.3.1-6] an empty payload removes it.
-    pub fn remove(&mut self, topic: TopicName) {
-        if let Some(old) = self.by_topic.take(topic.as_bytes()) {
-            self.bytes -= old.message.len();
-        }
+    /// [MQTT-3.3.1-6] an empty payload removes it; whether there was one.
+    pub fn remove(&mut self, topic: TopicName) -> bool {
+        let old = self.by_topic.take(topic.as_bytes());
+        self.bytes -= old.as_ref().map_or(0, |old| old.message.len());
+        old.is_some()
     }
 
-    /// Removes what has expired; returns when the next one does.
-    pub fn sweep(&mut self, now: Millis) -> Option<Millis> {
+    /// Removes what has expired, and tells of each; returns when the next one does.
+    pub fn sweep(&mut self, now: Millis, mut gone: impl FnMut(TopicName)) -> Option<Millis> {
         self.by_topic.retain(|entry| {
             let expired = entry.message.is_expired(now);
             if expired {
                 self.bytes -= entry.message.len();
+                gone(entry.message.topic());
             }
             !expired
         });

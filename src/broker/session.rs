@@ -5,6 +5,7 @@
 use super::ConnectionId;
 use super::deadlines::Deadline;
 use super::ending::Will;
+use super::hash::Seeded;
 use super::limits::Limits;
 use super::pending::Pending;
 use super::received::Received;
@@ -18,6 +19,8 @@ pub const NEVER_EXPIRES: u32 = u32::MAX;
 pub struct Session {
     pub client_id: Box<str>,
     pub connection: Option<ConnectionId>,
+    /// Of its queue among the records, see `journal.rs`; 0 where it is not durable.
+    pub queue: u32,
     /// Seconds the session outlives its connection.
     pub expiry_interval: u32,
     pub expiry_deadline: Deadline,
@@ -33,6 +36,8 @@ pub struct Session {
     pub replays: Replays,
     /// In the broker's list of those who can go on.
     pub in_refill: bool,
+    /// What waits on disk has been asked for.
+    pub in_fetch: bool,
 }
 
 impl Session {
@@ -40,6 +45,7 @@ impl Session {
         Session {
             client_id,
             connection: None,
+            queue: 0,
             expiry_interval: 0,
             expiry_deadline: Deadline::default(),
             subscriptions: Vec::new(),
@@ -50,7 +56,14 @@ impl Session {
             pending: None,
             replays: Replays::default(),
             in_refill: false,
+            in_fetch: false,
         }
+    }
+
+    /// Stands for the client where what it published is kept: the same after each start.
+    pub fn identity(&self) -> u64 {
+        const SEED: u64 = 0x6D69_6467_65;
+        Seeded::new(SEED).bytes(self.client_id.as_bytes())
     }
 
     /// What is on its way to the client.
@@ -78,9 +91,31 @@ impl Session {
     /// The client is gone.
     pub fn disconnected(&mut self) {
         self.connection = None;
+    }
+
+    /// The client may be away for long: what is kept for it elsewhere, or empty, need not be in
+    /// memory.
+    pub fn rest(&mut self) {
+        let may_shelve = self.may_shelve();
         if let Some(pending) = &mut self.pending {
-            pending.rest();
+            pending.rest(may_shelve);
         }
+    }
+
+    /// Whether what waits may be on disk only. What a group shares may not: others of the group
+    /// may have to have it.
+    fn may_shelve(&self) -> bool {
+        let is_shared = |key: &SubscriptionKey| matches!(key, SubscriptionKey::Shared(_));
+        self.queue != 0 && !self.subscriptions.iter().any(is_shared)
+    }
+
+    /// Whether the next message that has to wait goes to disk only: behind others that do, or as
+    /// there is enough in memory for the client to go on with.
+    pub fn shelves(&self) -> bool {
+        let pending = self.pending();
+        let is_plenty =
+            || self.connection.is_none() || pending.queue_bytes() >= Limits::BACKLOG_BYTES;
+        !pending.shelf.is_empty() || is_plenty() && self.may_shelve()
     }
 
     /// The client is connected (again).

@@ -96,7 +96,12 @@ impl Broker {
     ) -> Result<ReasonCode, Refusal> {
         let bridge = self.connections[id].bridge;
         let session = &mut self.sessions[session_id];
-        let existed = self.subscriptions.key(topic, session_id).is_some();
+        let key = self.subscriptions.key(topic, session_id);
+        let old = key.and_then(|key| self.subscriptions.subscriber(key, session_id).copied());
+        let existed = old.is_some();
+        if session.queue != 0 && !existed {
+            self.journal.check()?;
+        }
         if !existed && session.subscriptions.len() >= self.options.limits.subscriptions_max {
             let why = "the client has as many subscriptions as --max-subscriptions allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
@@ -123,6 +128,11 @@ impl Broker {
             let session = &mut self.sessions[session_id];
             session.subscriptions.push(key);
             session.filter_bytes += topic.byte_count();
+        }
+        // Clients subscribe anew with each connection: what is there needs no new record.
+        if old != Some(subscriber) {
+            let queue = self.sessions[session_id].queue;
+            self.journal.subscription(queue, topic, &subscriber);
         }
         self.update_sys_timer(now);
         self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
@@ -160,8 +170,7 @@ impl Broker {
             return;
         };
         let session = &mut self.sessions[subscriber.session];
-        let own = self.hash.bytes(session.client_id.as_bytes());
-        let except = subscriber.no_local.then_some(own);
+        let except = subscriber.no_local.then_some(session.identity());
         if wanted {
             session.replays.push(Replay {
                 filter: id,
@@ -229,6 +238,7 @@ impl Broker {
         };
         self.subscriptions.remove(key, session_id);
         let session = &mut self.sessions[session_id];
+        self.journal.no_subscription(session.queue, topic);
         session.filter_bytes -= topic.byte_count();
         let at = session.subscriptions.iter().position(|other| *other == key);
         session

@@ -192,6 +192,34 @@ impl Subscriptions {
         self.place(key, session).ok().map(|_| key)
     }
 
+    /// What the sessions that have it subscribed to, as they named it.
+    pub fn topic(&self, key: SubscriptionKey) -> SubscriptionTopic<'_> {
+        let (share_name, filter) = match key {
+            SubscriptionKey::Plain(id) => (None, id),
+            SubscriptionKey::Shared(id) => {
+                let group = &self.groups[id];
+                (Some(&*group.share_name), group.filter)
+            }
+        };
+        let filter = TopicFilter::trusted(self.filters[index(filter)].text.as_str());
+        SubscriptionTopic { share_name, filter }
+    }
+
+    /// The group of that name that shares that filter.
+    pub fn group(&self, topic: SubscriptionTopic) -> Option<GroupId> {
+        let filter = self.find(self.hash_of(topic.filter), topic.filter)?;
+        self.groups.find(filter, topic.share_name?)
+    }
+
+    /// The terms of a subscription that `session` has.
+    pub fn subscriber(&self, key: SubscriptionKey, session: SessionId) -> Option<&Subscriber> {
+        let at = self.place(key, session).ok()?;
+        match key {
+            SubscriptionKey::Plain(id) => self.filters[index(id)].subscribers.get(at),
+            SubscriptionKey::Shared(id) => self.groups[id].members.get(at),
+        }
+    }
+
     /// Where `session` stands among those who have that subscription, or would stand: plain
     /// subscribers in order, as there may be very many, members of a group as they joined.
     fn place(&self, key: SubscriptionKey, session: SessionId) -> Result<usize, usize> {

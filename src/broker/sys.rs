@@ -8,7 +8,9 @@
 use super::Broker;
 use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::Publication;
+use super::journal::Storage;
 use super::message::Content;
+use super::storage::StorageFigures;
 use crate::packet::{PacketType, Properties, QoS, TopicName};
 
 /// What is counted as it happens.
@@ -71,6 +73,11 @@ const LOADS: [&str; 9] = [
 ];
 const MINUTES: [(f64, &str); 3] = [(1.0, "1min"), (5.0, "5min"), (15.0, "15min")];
 
+/// What is wrong with the disk.
+const ALARM: &str = "store/alarm";
+/// In milliseconds.
+const DAY: u128 = 86_400_000;
+
 /// Figures that young are not gathered again.
 const FRESH: Millis = 1_000;
 
@@ -84,6 +91,7 @@ pub struct Sys {
     averages: [[f64; MINUTES.len()]; LOADS.len()],
     averaged: Millis,
     memory_maximum: u64,
+    pub storage: StorageFigures,
 }
 
 impl Sys {
@@ -95,6 +103,7 @@ impl Sys {
             averages: [[0.0; MINUTES.len()]; LOADS.len()],
             averaged: 0,
             memory_maximum: 0,
+            storage: StorageFigures::default(),
         }
     }
 
@@ -182,13 +191,54 @@ impl Broker {
         self.client_values(now, &mut values);
         self.message_values(&mut values);
         self.traffic_values(&mut values);
+        if self.journal.is_on() {
+            self.storage_values(now, &mut values);
+        }
         values
+    }
+
+    fn storage_values(&self, now: Millis, values: &mut Vec<(String, String)>) {
+        let StorageFigures {
+            bytes_written,
+            syncs,
+            sync_micros,
+            live_bytes,
+            total_bytes,
+            damaged_parts,
+        } = self.sys.storage;
+        let running = (now - self.started_at).max(1);
+        let per_day = u128::from(bytes_written) * DAY / u128::from(running);
+        for (topic, value) in [
+            ("bytes/written", bytes_written),
+            ("bytes/written/per day", per_day as u64),
+            ("syncs", syncs),
+            ("sync/microseconds", sync_micros),
+            ("bytes/live", live_bytes),
+            ("bytes/total", total_bytes),
+            ("damaged", damaged_parts),
+        ] {
+            values.push((format!("store/{topic}"), value.to_string()));
+        }
+        values.push((ALARM.to_string(), self.alarm().to_string()));
+    }
+
+    fn alarm(&self) -> &'static str {
+        match self.journal.storage {
+            Storage::Good => "none",
+            Storage::Full => "full",
+            Storage::Broken => "broken",
+        }
+    }
+
+    /// At once, for those who look after the server.
+    pub(super) fn publish_alarm(&mut self, now: Millis) {
+        self.publish_sys(ALARM, self.alarm(), now);
     }
 
     fn client_values(&mut self, now: Millis, values: &mut Vec<(String, String)>) {
         let version = concat!("midge version ", env!("CARGO_PKG_VERSION"));
         values.push(("version".to_string(), version.to_string()));
-        let uptime = now / 1_000;
+        let uptime = (now - self.started_at) / 1_000;
         values.push(("uptime".to_string(), format!("{uptime} seconds")));
         let total = self.sessions.len() as u64;
         let connected = self.connected as u64;
@@ -215,7 +265,7 @@ impl Broker {
     fn message_values(&self, values: &mut Vec<(String, String)>) {
         let (mut stored, mut stored_bytes) = (self.retained.len(), self.retained.bytes());
         for (_, session) in self.sessions.iter() {
-            stored += session.pending().queue_len() + session.pending().inflight_count();
+            stored += session.pending().waiting_count() + session.pending().inflight_count();
             stored_bytes += session.pending().stored_bytes();
         }
         let (mut packets, mut bytes) = (0, 0);

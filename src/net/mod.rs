@@ -52,6 +52,27 @@ const FIRST_NOTICE: usize = usize::MAX - 64;
 pub enum Notice {
     Stop,
     HangUp,
+    /// What is kept is to be on the medium now.
+    Save,
+}
+
+/// Makes what a turn changed durable, before anything of it is sent.
+pub trait Keeper {
+    /// Commits the records of a turn, and brings the messages that it asks for.
+    fn commit(&mut self, broker: &mut Broker, turn: &mut Turn, now: Instant) -> Commit;
+
+    /// Brings to the medium all that was committed.
+    fn sync(&mut self, broker: &mut Broker, now: Instant);
+
+    /// When it wants to commit next, whether a turn changes anything or not.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    Done,
+    /// Nothing of the turn may be sent.
+    Failed,
 }
 
 /// The event loop.
@@ -59,6 +80,8 @@ pub struct Server {
     poll: Poll,
     events: Events,
     broker: Broker,
+    /// Where anything is to survive.
+    keeper: Option<Box<dyn Keeper>>,
     listeners: Vec<Listener>,
     /// Under the ids of the broker's connections.
     sockets: Slab<Socket>,
@@ -81,11 +104,16 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(broker: Broker, tcp_nodelay: bool) -> io::Result<Server> {
+    pub fn new(
+        broker: Broker,
+        keeper: Option<Box<dyn Keeper>>,
+        tcp_nodelay: bool,
+    ) -> io::Result<Server> {
         Ok(Server {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             broker,
+            keeper,
             listeners: Vec::new(),
             sockets: Slab::new(),
             notices: Vec::new(),
@@ -135,7 +163,7 @@ impl Server {
         self.stop()
     }
 
-    /// One turn: wait, take in, let time pass, send out, close.
+    /// One turn: wait, take in, let time pass, make durable, send out, close.
     fn turn(&mut self) -> io::Result<()> {
         let now = self.wait(self.time_to_wait())?;
         self.take_in(now);
@@ -151,6 +179,8 @@ impl Server {
         }
         let mut turn = std::mem::take(&mut self.turn);
         self.broker.end_turn(&mut turn, now);
+        // Durable before acknowledged.
+        self.keep(&mut turn, now);
         turn.flush.append(&mut self.writable);
         turn.flush.iter().for_each(|&id| self.flush(id, now));
         turn.close.iter().for_each(|&id| self.close(id, now));
@@ -159,17 +189,31 @@ impl Server {
         Ok(())
     }
 
+    /// What cannot be kept must not be told: those who would be told are cut off.
+    fn keep(&mut self, turn: &mut Turn, now: Instant) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        if keeper.commit(&mut self.broker, turn, now) == Commit::Failed {
+            for id in turn.flush.drain(..).chain(self.writable.drain(..)) {
+                self.broker.cut(id, now);
+            }
+        }
+    }
+
     fn time_to_wait(&self) -> Option<Duration> {
         let accepting = self.listeners.iter().any(|listener| listener.has_more);
         if !self.unread.is_empty() || accepting || self.hurries > 0 {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.front().map(|(until, _)| *until);
+        let keeper = self.keeper.as_ref().and_then(|keeper| keeper.deadline());
         let deadline = self
             .broker
             .poll_timeout()
             .into_iter()
             .chain(lingering)
+            .chain(keeper)
             .min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
@@ -199,7 +243,7 @@ impl Server {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token().0 {
-                token if token >= FIRST_NOTICE => self.on_notice(token - FIRST_NOTICE),
+                token if token >= FIRST_NOTICE => self.on_notice(token - FIRST_NOTICE, now),
                 token if token >= FIRST_LISTENER => {
                     self.listeners[token - FIRST_LISTENER].has_more = true;
                 }
@@ -342,7 +386,7 @@ impl Server {
         }
     }
 
-    fn on_notice(&mut self, index: usize) {
+    fn on_notice(&mut self, index: usize, now: Instant) {
         let (stream, notice) = &mut self.notices[index];
         let mut bytes = [0; 16];
         while matches!(stream.read(&mut bytes), Ok(1..)) {}
@@ -350,6 +394,12 @@ impl Server {
             Notice::Stop => self.stopping = true,
             Notice::HangUp => {
                 info!(target: "notice", "SIGHUP: there is nothing to read again yet.")
+            }
+            Notice::Save => {
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.sync(&mut self.broker, now);
+                    info!(target: "notice", "SIGUSR1: all that is kept is on the disk.");
+                }
             }
         }
     }
@@ -363,6 +413,10 @@ impl Server {
         self.broker.stop(now);
         let mut turn = Turn::default();
         self.broker.end_turn(&mut turn, now);
+        self.keep(&mut turn, now);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.sync(&mut self.broker, now);
+        }
         let mut owed = std::mem::take(&mut turn.close);
         while !owed.is_empty() {
             owed.iter().for_each(|&id| self.flush(id, now));

@@ -5,17 +5,18 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 
 use super::{Notice, Server};
 
-/// SIGTERM and SIGINT stop the server, SIGHUP is noted.
+/// SIGTERM and SIGINT stop the server, SIGUSR1 syncs what it keeps, SIGHUP is noted.
 pub fn watch(server: &mut Server) -> io::Result<()> {
     for (signal, notice) in [
         (SIGTERM, Notice::Stop),
         (SIGINT, Notice::Stop),
         (SIGHUP, Notice::HangUp),
+        (SIGUSR1, Notice::Save),
     ] {
         let (ours, handlers) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;

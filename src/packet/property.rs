@@ -186,7 +186,11 @@ impl<'a> Properties<'a> {
     /// Takes a block with its length off `reader` and checks it.
     pub fn decode(reader: &mut Reader<'a>, place: Place) -> Result<Properties<'a>, Refusal> {
         let length = reader.variable_byte_integer()?;
-        let bytes = reader.take(length as usize)?;
+        Properties::check(reader.take(length as usize)?, place)
+    }
+
+    /// A block without its length.
+    pub fn check(bytes: &'a [u8], place: Place) -> Result<Properties<'a>, Refusal> {
         let mut rest = Reader::new(bytes);
         let mut seen = 0u64;
         while !rest.is_empty() {

@@ -3,6 +3,8 @@
 //! Each is checked once, where it enters, and trusted from then on: a `TopicName` has no wildcard,
 //! a `TopicFilter` has them only where they may stand. Nothing is normalized [MQTT-4.7.3-4].
 
+use std::fmt;
+
 use super::{ReasonCode, Refusal, scan};
 
 /// Levels a Topic Name or Topic Filter may have; the specification names no limit, and real ones
@@ -174,6 +176,17 @@ impl<'a> SubscriptionTopic<'a> {
             share_name: Some(name),
             filter: TopicFilter::parse(filter)?,
         })
+    }
+}
+
+/// As it stands in a SUBSCRIBE.
+impl fmt::Display for SubscriptionTopic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filter = self.filter.as_str();
+        match self.share_name {
+            None => f.write_str(filter),
+            Some(name) => write!(f, "$share/{name}/{filter}"),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ fn read(line: &[u8]) {
         .collect();
     match Config::from_flags(&flags) {
         Ok(Command::Help) => assert!(!config::help().is_empty()),
+        Ok(Command::Dump(directory)) => assert!(flags.contains(&directory)),
         Ok(Command::Version) => {}
         Ok(Command::Run(config)) => check(&config),
         Err(sentence) => check_sentence(&sentence),

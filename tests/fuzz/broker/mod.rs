@@ -264,7 +264,7 @@ impl World {
 
     fn end_turn(&mut self) {
         self.broker.end_turn(&mut self.turn, self.now);
-        let Turn { flush, close } = &self.turn;
+        let Turn { flush, close, .. } = &self.turn;
         for (at, id) in close.iter().enumerate() {
             assert!(!close[..at].contains(id), "a connection is closed twice");
             let open = self.peers.iter().flatten().any(|peer| peer.id == *id);

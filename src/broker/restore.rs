@@ -1,0 +1,375 @@
+//! From records back to the state they were written for, when the broker starts.
+//!
+//! Values come in any order, so sessions are drafted first and built at the end. What makes no
+//! sense is left out, counted, and said: a broker always starts.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Buf;
+use log::warn;
+
+use super::deadlines::{Millis, Timer};
+use super::ending::Will;
+use super::journal::{CLOCK, RECEIVED, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
+use super::message::{Content, Message};
+use super::pending::{Delivery, InflightState, Origin};
+use super::printable::Printable;
+use super::session::NEVER_EXPIRES;
+use super::shelf::{Sequence, Shelf};
+use super::storage::Fetch;
+use super::subscriptions::{Outcome, Subscriber};
+use super::{Broker, SessionId};
+use crate::packet::{PacketId, Properties, QoS, SubscriptionTopic, TopicName};
+
+/// A broker whose state comes back.
+#[derive(Debug)]
+pub struct Restore<'b> {
+    broker: &'b mut Broker,
+    /// By number.
+    drafts: BTreeMap<u32, Draft>,
+    clock: Option<(Millis, u64)>,
+    /// Records that make no sense.
+    lost: usize,
+}
+
+/// What is known of a session so far.
+#[derive(Debug, Default)]
+struct Draft {
+    client_id: Option<Box<str>>,
+    expiry_interval: u32,
+    expires_at: Millis,
+    /// As they were named in the SUBSCRIBE.
+    subscriptions: Vec<(Box<str>, Subscriber)>,
+    received: Vec<PacketId>,
+    /// QoS 2: where the message waits, 0 where it was released.
+    sent: Vec<(PacketId, Sequence)>,
+    will: Option<(Will, Millis)>,
+    shelf: Shelf,
+    last: Sequence,
+}
+
+/// What [`Restore::finish`] made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub sessions: usize,
+    pub retained: usize,
+    /// Records that made no sense, and were left out.
+    pub lost: usize,
+    /// Messages that were in flight with QoS 2, in their order. They must be brought before the
+    /// first turn, one each; see [`Broker::restored`].
+    pub sent: Vec<(Fetch, PacketId)>,
+}
+
+impl Broker {
+    /// To be called before anything else happens.
+    pub fn restore(&mut self) -> Restore<'_> {
+        Restore {
+            broker: self,
+            drafts: BTreeMap::new(),
+            clock: None,
+            lost: 0,
+        }
+    }
+
+    /// What became of one of [`Restored::sent`]: place, extra and body as they were kept, or
+    /// nothing where it cannot be read. It is to be sent again under its id.
+    pub fn restored(
+        &mut self,
+        (fetch, packet_id): (Fetch, PacketId),
+        found: Option<(Sequence, &[u8], &[u8])>,
+    ) {
+        let found = found.filter(|(sequence, ..)| *sequence == fetch.first);
+        let delivery = found.and_then(|(at, extra, body)| self.restore_delivery(at, extra, body));
+        let Some(session) = self.fetching(&fetch) else {
+            return;
+        };
+        let pending = session.pending_mut();
+        let was_there = pending.shelf.remove(fetch.first);
+        match delivery.filter(|_| was_there) {
+            Some(delivery) => {
+                pending.restore_sent(packet_id, InflightState::Published(delivery));
+            }
+            None => {
+                self.journal.not_sent(fetch.queue, packet_id);
+                self.journal.done(fetch.queue, fetch.first);
+            }
+        }
+    }
+
+    /// A message from the queue of a session, unless it makes no sense.
+    pub(super) fn restore_delivery(
+        &self,
+        sequence: Sequence,
+        extra: &[u8],
+        body: &[u8],
+    ) -> Option<Delivery> {
+        let mut extra = extra;
+        let flags = extra.try_get_u8().ok()?;
+        let mut subscription_ids = Vec::new();
+        if flags & 8 != 0 {
+            for _ in 0..extra.try_get_u16().ok()? {
+                subscription_ids.push(extra.try_get_u32().ok()?);
+            }
+        }
+        let group = std::str::from_utf8(extra)
+            .ok()
+            .filter(|text| !text.is_empty());
+        let group = group.and_then(|text| SubscriptionTopic::parse(text).ok());
+        let group = group.and_then(|topic| self.subscriptions.group(topic));
+        let matters = !subscription_ids.is_empty() || group.is_some();
+        let origin = Origin {
+            subscription_ids,
+            group,
+        };
+        Some(Delivery {
+            message: Message::decode(body)?,
+            qos: QoS::parse(flags & 3).ok()?,
+            retain: flags & 4 != 0,
+            sequence,
+            origin: matters.then(|| Box::new(origin)),
+        })
+    }
+}
+
+impl Restore<'_> {
+    /// One value, in any order.
+    pub fn value(&mut self, key: &[u8], value: &[u8]) {
+        if self.try_value(key, value).is_none() {
+            self.lost += 1;
+        }
+    }
+
+    fn try_value(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (&kind, mut key) = key.split_first()?;
+        let mut value = value;
+        match kind {
+            CLOCK => self.clock = Some((value.try_get_u64().ok()?, value.try_get_u64().ok()?)),
+            SESSION => {
+                let client_id = std::str::from_utf8(key).ok()?;
+                let draft = self.drafts.entry(value.try_get_u32().ok()?).or_default();
+                draft.expiry_interval = value.try_get_u32().ok()?;
+                draft.expires_at = value.try_get_u64().ok()?;
+                draft.client_id = Some(client_id.into());
+            }
+            RETAINED => self.retained(key, value)?,
+            SUBSCRIPTION => {
+                let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
+                let topic = std::str::from_utf8(key).ok()?;
+                SubscriptionTopic::parse(topic).ok()?;
+                let subscriber = subscriber(value)?;
+                draft.subscriptions.push((topic.into(), subscriber));
+            }
+            RECEIVED => {
+                let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
+                draft.received.push(key.try_get_u16().ok()?);
+            }
+            SENT => {
+                let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
+                let sequence = value.try_get_u32().unwrap_or(0);
+                draft.sent.push((key.try_get_u16().ok()?, sequence));
+            }
+            WILL => {
+                let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
+                draft.will = Some(will(value)?);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn retained(&mut self, topic: &[u8], value: &[u8]) -> Option<()> {
+        let mut rest = value;
+        let publisher = rest.try_get_u64().ok()?;
+        let expires_at = Some(rest.try_get_u64().ok()?).filter(|at| *at != Millis::MAX);
+        let qos = QoS::parse(rest.try_get_u8().ok()?).ok()?;
+        let properties_len = rest.try_get_u32().ok()? as usize;
+        let (properties, payload) = rest.split_at_checked(properties_len)?;
+        let content = Content {
+            topic: TopicName::parse(std::str::from_utf8(topic).ok()?).ok()?,
+            properties: Properties::check(properties, Message::PLACE).ok()?,
+            payload,
+            expires_at,
+            message: None,
+        };
+        let Broker {
+            retained, scratch, ..
+        } = &mut *self.broker;
+        retained.store(Message::new(&content, qos, &mut scratch.message), publisher);
+        if let Some(at) = expires_at {
+            self.broker.sweep_by(at);
+        }
+        Some(())
+    }
+
+    /// A message that waits in a queue, by its length: in their order, after all values.
+    pub fn waiting(&mut self, queue: u32, sequence: Sequence, len: u32) {
+        let draft = self.drafts.entry(queue).or_default();
+        draft.shelf.push(sequence, len as usize);
+        draft.last = sequence;
+    }
+
+    /// Builds the sessions. `wall` is what the clock on the wall says, in seconds since 1970, if
+    /// it can be believed: it tells how long the broker was off.
+    pub fn finish(self, wall: Option<u64>, now: Instant) -> Restored {
+        let Restore {
+            broker,
+            drafts,
+            clock,
+            lost,
+        } = self;
+        if let Some((clock, wall_then)) = clock {
+            let off = wall.map_or(0, |wall| wall.saturating_sub(wall_then));
+            broker.started_at = clock + off.saturating_mul(1_000);
+        }
+        let now = broker.millis(now);
+        let mut restored = Restored {
+            retained: broker.retained.len(),
+            lost,
+            ..Restored::default()
+        };
+        for (queue, draft) in drafts {
+            broker.journal.last_queue = broker.journal.last_queue.max(queue);
+            match &draft.client_id {
+                Some(client_id) if broker.sessions.find(client_id).is_none() => {
+                    let id = broker.restore_session(queue, draft, now, &mut restored);
+                    if broker.sessions[id].expiry_interval == 0 {
+                        // It was to end with its connection.
+                        broker.end_session(id, now);
+                    } else {
+                        restored.sessions += 1;
+                    }
+                }
+                Some(_) | None => {
+                    restored.lost += 1;
+                    broker.journal.no_queue(queue);
+                }
+            }
+        }
+        restored
+    }
+}
+
+impl Broker {
+    fn restore_session(
+        &mut self,
+        queue: u32,
+        draft: Draft,
+        now: Millis,
+        restored: &mut Restored,
+    ) -> SessionId {
+        let id = self.sessions.create(&draft.client_id.unwrap_or_default());
+        self.restore_subscriptions(id, draft.subscriptions, restored);
+        let interval = u64::from(draft.expiry_interval);
+        let session = &mut self.sessions[id];
+        session.queue = queue;
+        session.expiry_interval = draft.expiry_interval;
+        for packet_id in draft.received {
+            session.received.restore(packet_id);
+        }
+        if !draft.shelf.is_empty() || !draft.sent.is_empty() {
+            let pending = session.pending_mut();
+            let first = draft.shelf.first().unwrap_or_default();
+            pending.restore(draft.shelf, draft.last);
+            pending.doubtful = self.options.limits.inflight_messages_max;
+            let mut sent = draft.sent;
+            sent.sort_by_key(|(_, sequence)| sequence.wrapping_sub(first));
+            for (packet_id, sequence) in sent {
+                let fetch = Fetch {
+                    id,
+                    queue,
+                    first: sequence,
+                };
+                match sequence {
+                    0 => pending.restore_sent(packet_id, InflightState::Released),
+                    _ => restored.sent.push((fetch, packet_id)),
+                }
+            }
+        }
+        if draft.expiry_interval != NEVER_EXPIRES && interval > 0 {
+            // Where it was connected, its time begins now.
+            let expires_at = match draft.expires_at {
+                0 => now + interval * 1_000,
+                at => at.max(now),
+            };
+            let deadline = &mut session.expiry_deadline;
+            self.deadlines
+                .arm(deadline, expires_at, Timer::SessionExpiry(id));
+            self.journal
+                .session(&session.client_id, queue, draft.expiry_interval, expires_at);
+        }
+        if let Some((will, due_at)) = draft.will {
+            let due_at = match due_at {
+                0 => now + u64::from(will.delay_interval) * 1_000,
+                at => at.max(now),
+            };
+            if will.delay_interval < draft.expiry_interval {
+                let deadline = &mut session.will_deadline;
+                self.deadlines.arm(deadline, due_at, Timer::WillDelay(id));
+                self.journal.will(queue, &will, due_at);
+            }
+            session.will = Some(Box::new(will));
+        }
+        id
+    }
+
+    fn restore_subscriptions(
+        &mut self,
+        id: SessionId,
+        subscriptions: Vec<(Box<str>, Subscriber)>,
+        restored: &mut Restored,
+    ) {
+        for (topic, subscriber) in subscriptions {
+            let subscriber = Subscriber {
+                session: id,
+                ..subscriber
+            };
+            let topic = SubscriptionTopic::parse(&topic);
+            let made = topic.and_then(|topic| {
+                let outcome = self.subscriptions.subscribe(topic, subscriber)?;
+                Ok((topic.byte_count(), outcome))
+            });
+            match made {
+                Ok((bytes, Outcome::New(key))) => {
+                    let session = &mut self.sessions[id];
+                    session.subscriptions.push(key);
+                    session.filter_bytes += bytes;
+                }
+                Ok((_, Outcome::Replaced(_))) => {}
+                Err(refusal) => {
+                    let client_id = Printable(&self.sessions[id].client_id);
+                    let why = refusal.why;
+                    warn!("A subscription of client {client_id} does not come back: {why}.");
+                    restored.lost += 1;
+                }
+            }
+        }
+    }
+}
+
+fn subscriber(value: &[u8]) -> Option<Subscriber> {
+    let mut value = value;
+    let flags = value.try_get_u8().ok()?;
+    Some(Subscriber {
+        session: SessionId(0),
+        subscription_id: value.try_get_u32().ok()?,
+        qos: QoS::parse(flags & 3).ok()?,
+        no_local: flags & 4 != 0,
+        retain_as_published: flags & 8 != 0,
+    })
+}
+
+fn will(value: &[u8]) -> Option<(Will, Millis)> {
+    let mut value = value;
+    let due_at = value.try_get_u64().ok()?;
+    let delay_interval = value.try_get_u32().ok()?;
+    let expiry_interval = u32::try_from(value.try_get_u64().ok()?).ok();
+    let retain = value.try_get_u8().ok()? != 0;
+    let will = Will {
+        message: Message::decode(value)?,
+        retain,
+        expiry_interval,
+        delay_interval,
+    };
+    Some((will, due_at))
+}

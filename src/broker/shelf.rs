@@ -1,0 +1,83 @@
+//! What waits for a client on disk: the back of its queue, behind what is in memory.
+//!
+//! Of each message only its place in the queue and its length are here, eight bytes; with what the
+//! store has of it in memory that is all a message costs while its client is away.
+
+use std::collections::VecDeque;
+
+/// The place of a message in the queue of its session; 0 for what is not kept.
+pub type Sequence = u32;
+
+#[derive(Debug, Default)]
+pub struct Shelf {
+    /// Sequence and length, in order.
+    entries: VecDeque<(Sequence, u32)>,
+    bytes: usize,
+}
+
+impl Shelf {
+    pub const fn new() -> Shelf {
+        Shelf {
+            entries: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Of the messages, see [`super::message::Message::len`].
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn push(&mut self, sequence: Sequence, len: usize) {
+        self.bytes += len;
+        self.entries.push_back((sequence, len as u32));
+    }
+
+    /// Puts back what was in memory.
+    pub fn push_front(&mut self, sequence: Sequence, len: usize) {
+        self.bytes += len;
+        self.entries.push_front((sequence, len as u32));
+    }
+
+    pub fn first(&self) -> Option<Sequence> {
+        self.entries.front().map(|(sequence, _)| *sequence)
+    }
+
+    pub fn pop(&mut self) -> Option<Sequence> {
+        let (sequence, len) = self.entries.pop_front()?;
+        self.bytes -= len as usize;
+        if self.entries.len() < self.entries.capacity() / 8 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+        Some(sequence)
+    }
+
+    /// Takes out the message of that place, wherever it is.
+    pub fn remove(&mut self, sequence: Sequence) -> bool {
+        let Some(at) = self
+            .entries
+            .iter()
+            .position(|(other, _)| *other == sequence)
+        else {
+            return false;
+        };
+        let (_, len) = self.entries.remove(at).unwrap_or_default();
+        self.bytes -= len as usize;
+        true
+    }
+
+    /// Panics where the parts disagree.
+    pub fn check_invariants(&self) {
+        let bytes: usize = self.entries.iter().map(|(_, len)| *len as usize).sum();
+        assert_eq!(bytes, self.bytes);
+        assert!(self.entries.iter().all(|(sequence, _)| *sequence != 0));
+    }
+}

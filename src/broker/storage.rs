@@ -1,0 +1,116 @@
+//! What the broker and whoever keeps its records ask of each other.
+//!
+//! The broker hands out records with each turn, asks for messages that wait on disk only, and is
+//! told how the disk does. It cannot tell who does all that: `persistence.rs` does, and tests.
+
+use std::time::Instant;
+
+use super::journal::Storage;
+use super::session::Session;
+use super::shelf::Sequence;
+use super::{Broker, ConnectionId, SessionId};
+use crate::broker::deadlines::Millis;
+
+/// Messages of a queue that a client can go on with, from `first` on: about
+/// [`Limits::BACKLOG_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub id: SessionId,
+    pub queue: u32,
+    pub first: u32,
+}
+
+/// What `$SYS` tells of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageFigures {
+    /// Since the broker was started.
+    pub bytes_written: u64,
+    pub syncs: u64,
+    /// How long the last one took, in microseconds.
+    pub sync_micros: u64,
+    /// Of what still counts.
+    pub live_bytes: u64,
+    /// That the files take.
+    pub total_bytes: u64,
+    /// Parts that had gone bad, and were set aside at the start.
+    pub damaged_parts: u64,
+}
+
+impl Broker {
+    /// Asks for what waits on disk, once nothing is left in memory.
+    pub(super) fn fetch(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id];
+        let Some(first) = session.pending().shelf.first() else {
+            return;
+        };
+        if !std::mem::replace(&mut session.in_fetch, true) {
+            let queue = session.queue;
+            self.fetch.push(Fetch { id, queue, first });
+        }
+    }
+
+    /// A message that was asked for, from its place in the queue.
+    pub fn fetched(&mut self, fetch: &Fetch, sequence: Sequence, extra: &[u8], body: &[u8]) {
+        let delivery = self.restore_delivery(sequence, extra, body);
+        let Some(session) = self.fetching(fetch) else {
+            return;
+        };
+        let is_next = session.pending().shelf.first() == Some(sequence);
+        if let Some(delivery) = delivery.filter(|_| is_next && session.connection.is_some()) {
+            session.pending_mut().unshelve(delivery);
+        }
+    }
+
+    /// All that was asked for has come. If `is_lost`, the first cannot be read.
+    pub fn end_fetch(&mut self, fetch: &Fetch, is_lost: bool) {
+        let Some(session) = self.fetching(fetch) else {
+            return;
+        };
+        session.in_fetch = false;
+        let first = session.pending().shelf.first();
+        if first == Some(fetch.first) && is_lost {
+            session.pending_mut().shelf.pop();
+            self.journal.done(fetch.queue, fetch.first);
+            self.note_dropped(fetch.id, 1);
+        }
+        self.refill(fetch.id);
+    }
+
+    pub(super) fn fetching(&mut self, fetch: &Fetch) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(fetch.id);
+        session.filter(|session| session.queue == fetch.queue)
+    }
+
+    /// What the broker's clock says, in milliseconds: it goes on where the last run ended.
+    pub fn clock(&self, now: Instant) -> Millis {
+        self.millis(now)
+    }
+
+    /// Nothing that it is owed may be sent, as what it would tell could not be kept: its
+    /// connection ends.
+    pub fn cut(&mut self, id: ConnectionId, now: Instant) {
+        self.connections.silence(id);
+        self.lost(id, now);
+    }
+
+    /// The disk does well again, or does not: then nothing new is kept. A broken one keeps nothing
+    /// at all, so durable sessions, whose every step must be, end their connections.
+    pub fn set_storage(&mut self, storage: Storage, now: Instant) {
+        self.journal.storage = storage;
+        if storage == Storage::Broken {
+            let durable = self.sessions.iter().filter(|(_, one)| one.queue != 0);
+            let connected: Vec<_> = durable.filter_map(|(_, one)| one.connection).collect();
+            connected.into_iter().for_each(|id| self.cut(id, now));
+        }
+        let now = self.millis(now);
+        self.publish_alarm(now);
+    }
+
+    pub fn storage(&self) -> Storage {
+        self.journal.storage
+    }
+
+    pub fn set_storage_figures(&mut self, figures: StorageFigures) {
+        self.sys.storage = figures;
+    }
+}

@@ -1,0 +1,287 @@
+//! What ties the broker to the store: records become durable before what they allow is sent.
+//!
+//! It also decides when to sync what nobody waits for, brings the messages that a client can go on
+//! with from disk, and tells the broker how the disk does. A commit that the disk has no room for
+//! is held, and tried again with the next: nothing that waits for it is sent meanwhile.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{error, info, warn};
+
+use crate::broker::journal::{self, Storage, WHENEVER};
+use crate::broker::limits::Limits;
+use crate::broker::storage::StorageFigures;
+use crate::broker::{Broker, Turn};
+use crate::net::{Commit, Keeper};
+use crate::record::Batch;
+use crate::store::{Disk, Durability, Found, Options, Report, Store, StoreError};
+
+/// How often the time is noted, if there is anything else to note.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// How often the broker is told of the figures.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+/// How soon a commit that found no room is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// What is held of such commits at most; then it counts as a fault of the disk.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// A wall clock that shows an earlier time, in seconds since 1970, has not been set: 2024.
+const PLAUSIBLE: u64 = 1_704_067_200;
+
+/// Keeps what a broker says must survive.
+#[derive(Debug)]
+pub struct Persistence<D> {
+    store: Store<D>,
+    /// Records that the disk had no room for.
+    held: Batch,
+    /// When what was written must be on the medium.
+    sync_by: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// When the time was noted last, and when the figures were told.
+    clock_noted: Option<Instant>,
+    figures_told: Option<Instant>,
+    figures: StorageFigures,
+    wall: fn() -> u64,
+}
+
+impl<D: Disk> Persistence<D> {
+    /// Recovers what is on `disk` into `broker`, which is new. `wall` reads the clock on the wall,
+    /// in seconds since 1970.
+    pub fn open(
+        disk: D,
+        nonce: u64,
+        broker: &mut Broker,
+        wall: fn() -> u64,
+        now: Instant,
+    ) -> Result<Persistence<D>, StoreError> {
+        let options = Options::new(nonce);
+        let mut restore = broker.restore();
+        let (mut store, report) = Store::open(disk, &options, |found| match found {
+            Found::Value { key, value } => restore.value(key, value),
+            Found::Queue { .. } => {}
+        })?;
+        for queue in store.queues() {
+            for (sequence, len) in store.waiting(queue) {
+                restore.waiting(queue, sequence, len);
+            }
+        }
+        let restored = restore.finish(plausible(wall()), now);
+        for sent in &restored.sent {
+            let (mut found, after) = (None, sent.0.first.wrapping_sub(1));
+            let read = store.fetch(sent.0.queue, Some(after), 1, |sequence, extra, body| {
+                found.get_or_insert((sequence, extra.to_vec(), body.to_vec()));
+            });
+            if let Err(error) = read {
+                warn!("A message that was in flight is lost: {error}.");
+            }
+            let found = found
+                .as_ref()
+                .map(|(sequence, extra, body)| (*sequence, &extra[..], &body[..]));
+            broker.restored(*sent, found);
+        }
+        say(&report, restored.sessions, restored.retained, restored.lost);
+        let persistence = Persistence {
+            store,
+            held: Batch::new(),
+            sync_by: None,
+            retry_at: None,
+            clock_noted: None,
+            figures_told: None,
+            figures: StorageFigures {
+                damaged_parts: report.damage.len() as u64,
+                ..StorageFigures::default()
+            },
+            wall,
+        };
+        Ok(persistence)
+    }
+
+    /// For tests: what is underneath.
+    pub fn store(&self) -> &Store<D> {
+        &self.store
+    }
+
+    fn note_clock(&mut self, broker: &Broker, now: Instant) {
+        let is_due = |noted: Instant| now.saturating_duration_since(noted) >= CLOCK_EVERY;
+        if self.clock_noted.is_none_or(is_due) {
+            self.clock_noted = Some(now);
+            journal::clock(&mut self.held, broker.clock(now), (self.wall)());
+        }
+    }
+
+    /// Commits what is held; `true` if all of it is as durable as it has to be.
+    fn try_commit(&mut self, broker: &mut Broker, durability: Durability, now: Instant) -> bool {
+        let begun = Instant::now();
+        let syncs = self.store.figures().syncs;
+        let result = self.store.commit(&self.held, durability);
+        if self.store.figures().syncs != syncs {
+            self.figures.sync_micros = begun.elapsed().as_micros() as u64;
+        }
+        match result {
+            Ok(()) => {
+                self.held.clear();
+                self.retry_at = None;
+                let storage = match self.store.is_full() {
+                    true => Storage::Full,
+                    false => Storage::Good,
+                };
+                self.tell(broker, storage, None, now);
+                true
+            }
+            Err(error @ StoreError::Full { .. }) if self.held.len() < HELD_BYTES_MAX => {
+                self.retry_at = Some(now + RETRY);
+                self.tell(broker, Storage::Full, Some(&error), now);
+                false
+            }
+            Err(error) => {
+                self.give_up();
+                self.tell(broker, Storage::Broken, Some(&error), now);
+                false
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.held = Batch::new();
+        (self.sync_by, self.retry_at) = (None, None);
+    }
+
+    /// Tells the broker how the disk does, and people when that changes.
+    fn tell(
+        &mut self,
+        broker: &mut Broker,
+        storage: Storage,
+        why: Option<&StoreError>,
+        now: Instant,
+    ) {
+        if storage == broker.storage() {
+            return;
+        }
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        match storage {
+            Storage::Good => warn!("There is room on the disk again: messages are kept."),
+            Storage::Full => error!(
+                "The disk is full{why}. Messages that would have to be kept are refused until \
+                 there is room."
+            ),
+            Storage::Broken => error!(
+                "The disk has failed{why}. Clients whose sessions would have to be kept are \
+                 refused until midge is started again; the others are served."
+            ),
+        }
+        broker.set_storage(storage, now);
+    }
+
+    fn tell_figures(&mut self, broker: &mut Broker, now: Instant) {
+        let is_due = |told: Instant| now.saturating_duration_since(told) >= FIGURES_EVERY;
+        if !self.figures_told.is_none_or(is_due) {
+            return;
+        }
+        self.figures_told = Some(now);
+        let figures = self.store.figures();
+        self.figures.bytes_written = figures.bytes_written;
+        self.figures.syncs = figures.syncs;
+        self.figures.live_bytes = figures.live_bytes;
+        self.figures.total_bytes = figures.total_bytes;
+        broker.set_storage_figures(self.figures);
+    }
+
+    /// Brings from disk what clients can go on with.
+    fn fetch(&mut self, broker: &mut Broker, turn: &Turn) {
+        for fetch in &turn.fetch {
+            let mut is_lost = true;
+            let after = Some(fetch.first.wrapping_sub(1));
+            let read = self.store.fetch(
+                fetch.queue,
+                after,
+                Limits::BACKLOG_BYTES,
+                |sequence, extra, body| {
+                    is_lost &= sequence != fetch.first;
+                    broker.fetched(fetch, sequence, extra, body);
+                },
+            );
+            if let Err(error) = read {
+                warn!("Messages that waited cannot be read: {error}.");
+            }
+            broker.end_fetch(fetch, is_lost);
+        }
+    }
+}
+
+impl<D: Disk> Keeper for Persistence<D> {
+    fn commit(&mut self, broker: &mut Broker, turn: &mut Turn, now: Instant) -> Commit {
+        if broker.storage() == Storage::Broken {
+            return Commit::Done;
+        }
+        let mut commit = Commit::Done;
+        if !turn.records.is_empty() {
+            self.note_clock(broker, now);
+            self.held.append(&turn.records);
+            let durability = match turn.durable_within {
+                Some(0) => Durability::Synced,
+                Some(_) | None => Durability::Written,
+            };
+            match turn.durable_within {
+                Some(0) => self.sync_by = None,
+                Some(WHENEVER) | None => {}
+                Some(within) => {
+                    let by = now + Duration::from_millis(within);
+                    self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
+                }
+            }
+            if !self.try_commit(broker, durability, now) {
+                commit = Commit::Failed;
+            }
+        } else if self.retry_at.is_some_and(|at| at <= now) {
+            self.try_commit(broker, Durability::Synced, now);
+        }
+        if self.sync_by.is_some_and(|by| by <= now) {
+            self.sync(broker, now);
+        }
+        self.fetch(broker, turn);
+        self.tell_figures(broker, now);
+        commit
+    }
+
+    fn sync(&mut self, broker: &mut Broker, now: Instant) {
+        self.sync_by = None;
+        if broker.storage() != Storage::Broken {
+            self.try_commit(broker, Durability::Synced, now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.sync_by.into_iter().chain(self.retry_at).min()
+    }
+}
+
+/// The clock on the wall, in seconds since 1970.
+pub fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn plausible(wall: u64) -> Option<u64> {
+    Some(wall).filter(|wall| *wall >= PLAUSIBLE)
+}
+
+fn say(report: &Report, sessions: usize, retained: usize, lost: usize) {
+    let Report {
+        is_torn,
+        damage,
+        messages,
+        ..
+    } = report;
+    info!(
+        target: "notice",
+        "Restored {sessions} sessions, {messages} messages that wait, {retained} retained messages."
+    );
+    if *is_torn {
+        info!(target: "notice", "The last write before the stop was broken off, and is left out.");
+    }
+    for part in damage {
+        warn!("The store is damaged: {part}. All that can be read is there.");
+    }
+    if lost > 0 {
+        warn!("{lost} records of the store make no sense, and are left out.");
+    }
+}
