@@ -9,7 +9,7 @@
 //! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
-//! | `persistence` | records durable before they are acknowledged | `broker`, `store`, `net`'s seam |
+//! | `persistence` | durable before acknowledged | `broker`, `store`, the seam of `net` |
 //! | [`record`] | what must survive, as changes | nothing |
 //! | [`store`] | a log of such changes on disk | `record`; nothing of MQTT |
 //! | [`packet`] | bytes ⇄ packets, stateless | the specification |

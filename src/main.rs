@@ -5,8 +5,7 @@
 use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, Write};
 use std::process::{self, ExitCode};
 use std::time::Instant;
 
@@ -15,9 +14,7 @@ use midge::broker::Broker;
 use midge::config::{self, Command, Config};
 use midge::net::{Keeper, Server};
 #[cfg(feature = "store")]
-use midge::persistence::{Persistence, wall_clock};
-#[cfg(feature = "store")]
-use midge::store::Directory;
+use midge::persistence;
 use midge::{daemon, logging, logging::Destination};
 
 /// Exit status for flags that cannot be read, and for what goes wrong later.
@@ -124,27 +121,22 @@ fn keeper(config: &Config, broker: &mut Broker) -> Result<Option<Box<dyn Keeper>
     if !config.persistence {
         return Ok(None);
     }
-    let opened = Directory::open(Path::new(&config.persistence_location)).and_then(|directory| {
-        let nonce = RandomState::new().hash_one(process::id());
-        Persistence::open(directory, nonce, broker, wall_clock, Instant::now())
-    });
-    match opened {
-        Ok(persistence) => Ok(Some(Box::new(persistence))),
-        Err(error) => Err(format!("--persistence-location: {error}")),
-    }
+    let nonce = RandomState::new().hash_one(process::id());
+    let opened = persistence::start(&config.persistence_location, nonce, broker);
+    opened
+        .map(Some)
+        .map_err(|error| format!("--persistence-location: {error}"))
+}
+
+#[cfg(feature = "store")]
+fn dump(directory: &str) -> Result<(), String> {
+    let dumped = persistence::dump(directory, &mut io::stdout());
+    dumped.map_err(|error| error.to_string())
 }
 
 #[cfg(not(feature = "store"))]
 fn keeper(_: &Config, _: &mut Broker) -> Result<Option<Box<dyn Keeper>>, String> {
     Ok(None)
-}
-
-/// `midge dump DIR`
-#[cfg(feature = "store")]
-fn dump(directory: &str) -> Result<(), String> {
-    let mut disk = Directory::look(Path::new(directory));
-    let mut out = BufWriter::new(io::stdout());
-    midge::store::dump(&mut disk, &mut out).map_err(|error| error.to_string())
 }
 
 #[cfg(not(feature = "store"))]

@@ -4,6 +4,8 @@
 //! with from disk, and tells the broker how the disk does. A commit that the disk has no room for
 //! is held, and tried again with the next: nothing that waits for it is sent meanwhile.
 
+use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
@@ -14,7 +16,7 @@ use crate::broker::storage::StorageFigures;
 use crate::broker::{Broker, Turn};
 use crate::net::{Commit, Keeper};
 use crate::record::Batch;
-use crate::store::{Disk, Durability, Found, Options, Report, Store, StoreError};
+use crate::store::{self, Directory, Disk, Durability, Found, Options, Report, Store, StoreError};
 
 /// How often the time is noted, if there is anything else to note.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
@@ -26,6 +28,23 @@ const RETRY: Duration = Duration::from_secs(1);
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// A wall clock that shows an earlier time, in seconds since 1970, has not been set: 2024.
 const PLAUSIBLE: u64 = 1_704_067_200;
+
+/// Opens the store in a directory, which is made if there is none, and brings back what is in it.
+pub fn start(
+    directory: &str,
+    nonce: u64,
+    broker: &mut Broker,
+) -> Result<Box<dyn Keeper>, StoreError> {
+    let disk = Directory::open(Path::new(directory))?;
+    let persistence = Persistence::open(disk, nonce, broker, wall_clock, Instant::now())?;
+    Ok(Box::new(persistence))
+}
+
+/// Prints the store in a directory, whoever uses it.
+pub fn dump(directory: &str, out: &mut dyn Write) -> Result<(), StoreError> {
+    let mut disk = Directory::look(Path::new(directory));
+    store::dump(&mut disk, &mut BufWriter::new(out))
+}
 
 /// Keeps what a broker says must survive.
 #[derive(Debug)]

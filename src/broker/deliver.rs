@@ -4,17 +4,13 @@
 //! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
-use log::warn;
-
 use super::connection::{Sending, Sent};
 use super::deadlines::Millis;
-use super::limits::{Limits, QueueOverflow};
+use super::limits::Limits;
 use super::message::{Content, Message};
-use super::pending::{Delivery, Origin};
-use super::printable::Printable;
-use super::shelf::Sequence;
-use super::subscriptions::{GroupId, Matches, Subscriber, SubscriptionKey};
+use super::subscriptions::{GroupId, Matches, Subscriber};
 use super::template::Template;
+use super::waiting::delivery;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
 
@@ -29,7 +25,7 @@ pub(super) struct Publication<'a> {
 
 impl Publication<'_> {
     /// Whether its publisher waits to be told that it is safe.
-    fn is_acknowledged(&self) -> bool {
+    pub fn is_acknowledged(&self) -> bool {
         self.qos > QoS::AtMostOnce && self.publisher.is_some()
     }
 }
@@ -45,7 +41,7 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    fn message(&mut self) -> Message {
+    pub fn message(&mut self) -> Message {
         let Publication { content, qos, .. } = self.publication;
         let scratch = &mut self.scratch;
         self.kept
@@ -59,7 +55,7 @@ impl Outgoing<'_> {
     }
 
     /// Bytes it counts for in a queue or a window.
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         Message::len_of(&self.publication.content)
     }
 }
@@ -137,33 +133,6 @@ impl Broker {
         self.scratch.matches = matches;
         self.scratch.message = outgoing.scratch;
         reached
-    }
-
-    /// Where nothing new can be kept, what would have to be is refused as a whole: what is
-    /// acknowledged is safe.
-    fn may_keep(&self, publication: &Publication, matches: &Matches) -> Result<(), Refusal> {
-        let Err(refusal) = self.journal.check() else {
-            return Ok(());
-        };
-        let is_durable = |member: &Subscriber| self.sessions[member.session].queue != 0;
-        let mut members = matches
-            .groups
-            .iter()
-            .flat_map(|group| self.subscriptions.members(*group, 0));
-        let has_to = publication.retain
-            || publication.qos > QoS::AtMostOnce
-                && (matches.subscribers.iter().any(is_durable) || members.any(is_durable));
-        match has_to && publication.publisher.is_some() {
-            true => Err(refusal),
-            false => Ok(()),
-        }
-    }
-
-    /// Notes the message for all the queues that it waits in now.
-    pub(super) fn keep(&mut self, publication: &Publication) {
-        let is_acknowledged = publication.is_acknowledged();
-        self.journal
-            .message(&publication.content, publication.qos, is_acknowledged);
     }
 
     fn retain(&mut self, outgoing: &mut Outgoing) -> Result<(), Refusal> {
@@ -446,96 +415,6 @@ impl Broker {
             }
         };
         sent == Sent::Yes
-    }
-
-    fn queue(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing) {
-        let is_kept = self.sessions[id].queue == 0 || self.journal.check().is_ok();
-        if !is_kept || !self.make_room(id, outgoing.len()) {
-            return self.note_dropped(id, 1);
-        }
-        let sequence = self.wait(id, way);
-        let shelves = self.sessions[id].shelves();
-        let pending = self.sessions[id].pending_mut();
-        if shelves {
-            pending.shelf.push(sequence, outgoing.len());
-        } else {
-            let mut delivery = delivery(outgoing.message(), way);
-            delivery.sequence = sequence;
-            pending.queue(delivery);
-        }
-    }
-
-    /// Makes room for a message of `bytes` in a full queue, if that is the policy.
-    fn make_room(&mut self, id: SessionId, bytes: usize) -> bool {
-        let options = &self.options;
-        let (limits, overflow) = (&options.limits, options.queue_overflow);
-        // What fits no queue must not empty this one.
-        if bytes > limits.queued_bytes_max || limits.queued_messages_max == 0 {
-            return false;
-        }
-        let session = &mut self.sessions[id];
-        let mut dropped = 0;
-        while !session.pending().queue_has_room(bytes, limits) {
-            if overflow == QueueOverflow::DropNewest {
-                return false;
-            }
-            let Some(sequence) = session.pending_mut().drop_oldest() else {
-                break;
-            };
-            self.journal.done(session.queue, sequence);
-            dropped += 1;
-        }
-        if dropped > 0 {
-            self.note_dropped(id, dropped);
-        }
-        true
-    }
-
-    /// The message on its way gets a place in the queue of a durable session, see
-    /// [`Broker::keep`].
-    fn wait(&mut self, id: SessionId, way: Way) -> Sequence {
-        let session = &mut self.sessions[id];
-        if session.queue == 0 {
-            return 0;
-        }
-        let sequence = session.pending_mut().next_sequence();
-        let subscriptions = &self.subscriptions;
-        let group = way.group.map(SubscriptionKey::Shared);
-        let group = group.map(|group| subscriptions.topic(group));
-        self.journal.wait(session.queue, sequence, way, group);
-        sequence
-    }
-
-    /// Counts messages that a client will not get; logs the first of an episode.
-    pub(super) fn note_dropped(&mut self, id: SessionId, count: usize) {
-        self.connections.counters.dropped += count as u64;
-        let session = &mut self.sessions[id];
-        let pending = session.pending_mut();
-        if !std::mem::replace(&mut pending.dropping, true) {
-            let client_id = Printable(&session.client_id);
-            warn!("Outgoing messages are being dropped for client {client_id}.");
-        }
-    }
-}
-
-pub(super) fn delivery(message: Message, way: Way) -> Delivery {
-    let Way {
-        qos,
-        retain,
-        subscription_ids,
-        group,
-    } = way;
-    let matters = !subscription_ids.is_empty() || group.is_some();
-    let origin = Origin {
-        subscription_ids: subscription_ids.to_vec(),
-        group,
-    };
-    Delivery {
-        message,
-        qos,
-        retain,
-        sequence: 0,
-        origin: matters.then(|| Box::new(origin)),
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `s` client id | number, Session Expiry Interval, when it expires (0 while connected) |
 //! | `f` number, topic as subscribed | options, Subscription Identifier |
 //! | `i` number, packet id | of a QoS 2 message that came and was not released |
-//! | `o` number, packet id | of a QoS 2 message that was sent: its place in the queue, or released |
+//! | `o` number, packet id | of a QoS 2 message that was sent: its place, or that it was released |
 //! | `w` number | will: when it is due (0 while connected), delay, expiry, RETAIN, message |
 //! | `r` topic | publisher, expiry, QoS, properties, payload |
 //!

@@ -6,9 +6,9 @@
 //! [`Broker::end_turn`], which names the connections to write to and those to close. Nothing is
 //! closed or freed before.
 //!
-//! This file has the verbs and the way from bytes to packets. What packets do is in `connect.rs`,
-//! `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in `deliver.rs` and
-//! `pump.rs`.
+//! This file has the verbs; `receive.rs` has the way from bytes to packets. What packets do is in
+//! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
+//! `deliver.rs`, `waiting.rs` and `pump.rs`, what survives a stop in `journal.rs` and `restore.rs`.
 
 mod access;
 mod connect;
@@ -30,6 +30,7 @@ mod printable;
 mod publish;
 mod pump;
 mod queue;
+mod receive;
 mod received;
 mod replays;
 mod restore;
@@ -45,6 +46,7 @@ pub mod subscriptions;
 mod sys;
 mod template;
 mod text;
+mod waiting;
 
 use core::net::SocketAddr;
 use std::io::IoSlice;
@@ -52,7 +54,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::packet::{self, Packet, PacketType, ReasonCode, Refusal, Version};
+use crate::packet::{ReasonCode, Refusal};
 use crate::record::Batch;
 use connection::{Connections, Phase};
 use deadlines::{Deadline, Deadlines, Millis, Timer};
@@ -184,36 +186,6 @@ impl Broker {
             }
         }
         id
-    }
-
-    /// The peer said this. What is not a whole packet yet is kept.
-    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        if self.is_closing(id) {
-            return;
-        }
-        let now = self.millis(now);
-        self.connections.counters.bytes_received += bytes.len() as u64;
-        let mut leftover = std::mem::take(&mut self.connections[id].leftover);
-        let mut rest = bytes;
-        if !leftover.is_empty() {
-            rest = self.complete(id, &mut leftover, rest);
-            if self.receive_packet(id, &leftover, now) == 0 {
-                // Still not whole, or not acceptable.
-                if !self.is_closing(id) {
-                    self.connections[id].leftover = leftover;
-                }
-                return;
-            }
-        }
-        while !rest.is_empty() && !self.is_closing(id) {
-            match self.receive_packet(id, rest, now) {
-                0 => break,
-                length => rest = &rest[length..],
-            }
-        }
-        if !rest.is_empty() && !self.is_closing(id) {
-            self.connections[id].leftover = rest.to_vec();
-        }
     }
 
     /// The peer is gone, without a DISCONNECT.
@@ -354,140 +326,6 @@ impl Broker {
         self.connected
     }
 
-    /// Adds of `bytes` to `leftover` what its packet is short of; returns what remains.
-    fn complete<'b>(&self, id: ConnectionId, leftover: &mut Vec<u8>, bytes: &'b [u8]) -> &'b [u8] {
-        let mut rest = bytes;
-        loop {
-            let version = self.connections[id].version;
-            let wanted = match packet::FixedHeader::parse(leftover, version) {
-                Ok(Some(header)) if header.packet_len > self.packet_bytes_max(id) => 0,
-                Ok(Some(header)) => header.packet_len - leftover.len(),
-                Ok(None) => 1,
-                Err(_) => 0,
-            };
-            if wanted == 0 || rest.is_empty() {
-                return rest;
-            }
-            let (taken, left) = rest.split_at(wanted.min(rest.len()));
-            leftover.extend_from_slice(taken);
-            rest = left;
-        }
-    }
-
-    /// Handles the packet that `bytes` start with and returns its length; 0 where it is not whole
-    /// or not acceptable.
-    fn receive_packet(&mut self, id: ConnectionId, bytes: &[u8], now: Millis) -> usize {
-        let connection = &self.connections[id];
-        let awaits_connect = connection.phase == Phase::AwaitConnect;
-        let is_connect = bytes[0] >> 4 == PacketType::Connect as u8;
-        if awaits_connect && (!is_connect || connect::looks_like_tls(bytes)) {
-            // [MQTT-3.1.0-1]
-            let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
-            warn!("Peer {} refused: {}.", connection.peer, refusal.why);
-            self.refuse(id, refusal, now);
-            return 0;
-        }
-        let result = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
-            Ok(None) => return 0,
-            Ok(Some((packet, length))) => match self.on_packet(id, packet, now) {
-                Ok(()) if self.connections[id].speechless => Err(connect::cannot_answer()),
-                result => result.map(|()| length),
-            },
-            Err(refusal) if awaits_connect => {
-                warn!("Peer {} refused: {}.", connection.peer, refusal.why);
-                if let Some(version) = packet::answer_version(bytes) {
-                    self.connections[id].version = version;
-                }
-                Err(refusal)
-            }
-            // Whatever is wrong with it: its own reason codes are not for DISCONNECT.
-            Err(_) if is_connect => Err(second_connect()),
-            Err(refusal) => Err(refusal),
-        };
-        result.unwrap_or_else(|refusal| {
-            self.refuse(id, refusal, now);
-            0
-        })
-    }
-
-    fn packet_bytes_max(&self, id: ConnectionId) -> usize {
-        match self.connections[id].phase {
-            Phase::AwaitConnect => Limits::CONNECT_PACKET_BYTES_MAX,
-            Phase::Connected(_) | Phase::Closing => self.options.limits.packet_bytes_max,
-        }
-    }
-
-    fn on_packet(
-        &mut self,
-        id: ConnectionId,
-        packet: Packet<'_>,
-        now: Millis,
-    ) -> Result<(), Refusal> {
-        self.connections.counters.packet_in(packet.packet_type());
-        let connection = &mut self.connections[id];
-        connection.last_packet = now;
-        let session = match connection.phase {
-            Phase::Connected(session) => session,
-            Phase::AwaitConnect => match packet {
-                Packet::Connect(connect) => return self.on_connect(id, connect, now),
-                _ => return Err(Refusal::protocol("the first packet must be CONNECT")),
-            },
-            Phase::Closing => return Ok(()),
-        };
-        match packet {
-            Packet::Publish(publish) => self.on_publish(id, session, publish, now),
-            Packet::PubAck(ack) => self.on_puback(session, ack, now),
-            Packet::PubRec(ack) => self.on_pubrec(id, session, ack, now),
-            Packet::PubRel(ack) => {
-                self.on_pubrel(id, session, ack);
-                Ok(())
-            }
-            Packet::PubComp(ack) => self.on_pubcomp(session, ack, now),
-            Packet::Subscribe(subscribe) => self.on_subscribe(id, session, subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, session, unsubscribe, now),
-            Packet::PingReq => {
-                // [MQTT-3.12.4-1]
-                self.connections.send(id, &Packet::PingResp);
-                Ok(())
-            }
-            Packet::Disconnect(disconnect) => self.on_disconnect(id, session, disconnect, now),
-            Packet::Connect(_) => Err(second_connect()),
-            // No method is configured, so none was agreed on [MQTT-4.12.0-7].
-            Packet::Auth(_) => Err(Refusal::protocol("AUTH without an authentication method")),
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                Err(Refusal::protocol("a packet that only a server sends"))
-            }
-        }
-    }
-
-    /// Says why, in the form the client understands, and ends the connection.
-    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, now: Millis) {
-        let connection = &self.connections[id];
-        if connection.phase == Phase::Closing {
-            return;
-        }
-        let Refusal { code, why } = refusal;
-        match (connection.phase, connection.version) {
-            // [MQTT-3.14.0-1] no DISCONNECT before the CONNACK.
-            (Phase::AwaitConnect, version) => {
-                self.connections.counters.refused += 1;
-                if version == Version::V5 || code.connect_return_code().is_some() {
-                    self.send_connack_refusal(id, refusal);
-                }
-            }
-            (Phase::Connected(_), Version::V5) => {
-                self.connections.send_reason(id, why, |properties| {
-                    Packet::Disconnect(packet::Disconnect {
-                        reason: code,
-                        properties,
-                    })
-                });
-            }
-            (Phase::Connected(_) | Phase::Closing, _) => {}
-        }
-        self.end_connection(id, End::Refused(refusal), now);
-    }
-
     /// What is called now, rounded up.
     fn millis(&self, now: Instant) -> Millis {
         let since = now.saturating_duration_since(self.started);
@@ -499,9 +337,4 @@ impl Broker {
     fn is_closing(&self, id: ConnectionId) -> bool {
         self.connections[id].phase == Phase::Closing
     }
-}
-
-/// [MQTT-3.1.0-2]
-fn second_connect() -> Refusal {
-    Refusal::protocol("a second CONNECT")
 }

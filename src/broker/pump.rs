@@ -8,13 +8,14 @@ use std::ops::ControlFlow;
 
 use super::connection::{Connections, Sending, Sent};
 use super::deadlines::{Deadline, Millis, Timer};
-use super::deliver::{Way, delivery, subscription_ids};
+use super::deliver::{Way, subscription_ids};
 use super::journal::Journal;
 use super::limits::Limits;
 use super::pending::{Delivery, InflightState};
 use super::replays::Replay;
 use super::retained::Progress;
 use super::session::Session;
+use super::waiting::delivery;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 

@@ -62,7 +62,7 @@ impl Session {
 
     /// Stands for the client where what it published is kept: the same after each start.
     pub fn identity(&self) -> u64 {
-        const SEED: u64 = 0x6D69_6467_65;
+        const SEED: u64 = 0x6D_6964_6765;
         Seeded::new(SEED).bytes(self.client_id.as_bytes())
     }
 

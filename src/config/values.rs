@@ -1,0 +1,89 @@
+//! Values that are more than a number: text in, plain data out, or what would be right.
+
+use std::time::Duration;
+
+use crate::broker::journal::WHENEVER;
+use crate::broker::limits::QueueOverflow;
+use crate::net::Host;
+use crate::packet::TopicFilter;
+
+/// `PORT [ADDRESS]`
+pub fn listener(text: &str) -> Result<(u16, Host), String> {
+    let mut words = text.split_whitespace();
+    let port = words
+        .next()
+        .and_then(|word| word.parse::<u16>().ok())
+        .filter(|port| *port > 0);
+    let port = port.ok_or("must be a port from 1 to 65535 and, if wanted, an address")?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok((port, Host::Any)),
+        (Some(address), None) => Ok((port, Host::Named(address.to_string()))),
+        (Some(_), Some(_)) => Err("has more than a port and an address".to_string()),
+    }
+}
+
+pub fn persistence_location(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must be a directory".to_string()),
+        _ => Ok(text.to_string()),
+    }
+}
+
+/// Milliseconds, see [`crate::broker::limits::Durability`].
+pub fn within(text: &str) -> Result<u64, String> {
+    const LONGEST: u64 = 3_600_000;
+    match text {
+        "turn" => Ok(0),
+        "os" => Ok(WHENEVER),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|within| (1..=LONGEST).contains(within))
+            .ok_or(format!(
+                "must be turn, os, or milliseconds from 1 to {LONGEST}"
+            )),
+    }
+}
+
+pub fn durable(text: &str) -> Result<(Box<str>, u64), String> {
+    let Some((filter, when)) = text.rsplit_once('=') else {
+        return Err("must be FILTER=turn, FILTER=os, or FILTER=MILLISECONDS".to_string());
+    };
+    TopicFilter::parse(filter).map_err(|refusal| refusal.why.to_string())?;
+    Ok((filter.into(), within(when)?))
+}
+
+pub fn queue_overflow(text: &str) -> Result<QueueOverflow, String> {
+    match text {
+        "drop-newest" => Ok(QueueOverflow::DropNewest),
+        "drop-oldest" => Ok(QueueOverflow::DropOldest),
+        _ => Err("must be drop-newest or drop-oldest".to_string()),
+    }
+}
+
+pub fn auto_id_prefix(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        0..=50 => Ok(text.to_string()),
+        _ => Err("must not have more than 50 characters".to_string()),
+    }
+}
+
+/// `<number><unit>`; `m` is a month of 30 days, as in Mosquitto.
+pub fn expiration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number and one of s, h, d, w, m, y, such as 14d".to_string();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        'm' => 30 * 86_400,
+        'y' => 365 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    match number {
+        0 => Err("must not be 0".to_string()),
+        _ => Ok(Duration::from_secs(u64::from(number) * seconds)),
+    }
+}
