@@ -26,8 +26,6 @@ const FIGURES_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// What is held of such commits at most; then it counts as a fault of the disk.
 const HELD_BYTES_MAX: usize = 64 << 20;
-/// A wall clock that shows an earlier time, in seconds since 1970, has not been set: 2024.
-const PLAUSIBLE: u64 = 1_704_067_200;
 
 /// Opens the store in a directory, which is made if there is none, and brings back what is in it.
 pub fn start(
@@ -64,7 +62,7 @@ pub struct Persistence<D> {
 
 impl<D: Disk> Persistence<D> {
     /// Recovers what is on `disk` into `broker`, which is new. `wall` reads the clock on the wall,
-    /// in seconds since 1970.
+    /// see [`wall_clock`].
     pub fn open(
         disk: D,
         nonce: u64,
@@ -83,7 +81,7 @@ impl<D: Disk> Persistence<D> {
                 restore.waiting(queue, sequence, len);
             }
         }
-        let restored = restore.finish(plausible(wall()), now);
+        let restored = restore.finish(wall(), now);
         for sent in &restored.sent {
             let (mut found, after) = (None, sent.0.first.wrapping_sub(1));
             let read = store.fetch(sent.0.queue, Some(after), 1, |sequence, extra, body| {
@@ -273,14 +271,10 @@ impl<D: Disk> Keeper for Persistence<D> {
     }
 }
 
-/// The clock on the wall, in seconds since 1970.
+/// The clock on the wall, in milliseconds since 1970.
 pub fn wall_clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
-}
-
-fn plausible(wall: u64) -> Option<u64> {
-    Some(wall).filter(|wall| *wall >= PLAUSIBLE)
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 fn say(report: &Report, sessions: usize, retained: usize, lost: usize) {

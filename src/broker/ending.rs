@@ -9,6 +9,7 @@ use super::handover::Leaving;
 use super::message::{Content, Message};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
+use super::subscriptions::SubscriptionKey;
 use super::{Broker, ConnectionId, NOTICE, SessionId};
 use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
 
@@ -192,6 +193,10 @@ impl Broker {
         for key in std::mem::take(&mut session.subscriptions) {
             let topic = self.subscriptions.topic(key);
             self.journal.no_subscription(queue, topic);
+            if let SubscriptionKey::Plain(filter) = key {
+                let replay = session.replays.remove(filter);
+                self.journal.no_replay(queue, topic, replay);
+            }
             self.subscriptions.remove(key, id);
         }
         self.hand_on_shared(id, Leaving::Session, now);

@@ -10,6 +10,7 @@
 //! | `f` number, topic as subscribed | options, Subscription Identifier |
 //! | `i` number, packet id | of a QoS 2 message that came and was not released |
 //! | `o` number, packet id | of a QoS 2 message that was sent: its place, or that it was released |
+//! | `p` number, topic as subscribed | what is retained for it has not all been sent |
 //! | `w` number | will: when it is due (0 while connected), delay, expiry, RETAIN, message |
 //! | `r` topic | publisher, expiry, QoS, properties, payload |
 //!
@@ -26,6 +27,7 @@ use super::ending::Will;
 use super::limits::Durability;
 use super::message::{Content, Message};
 use super::pending::Delivery;
+use super::replays::Replay;
 use super::session::Session;
 use super::shelf::Sequence;
 use super::subscriptions::Subscriber;
@@ -48,6 +50,7 @@ pub(super) const SESSION: u8 = b's';
 pub(super) const SUBSCRIPTION: u8 = b'f';
 pub(super) const RECEIVED: u8 = b'i';
 pub(super) const SENT: u8 = b'o';
+pub(super) const REPLAY: u8 = b'p';
 pub(super) const WILL: u8 = b'w';
 pub(super) const RETAINED: u8 = b'r';
 
@@ -180,6 +183,20 @@ impl Journal {
             topic.to_string().as_bytes(),
             self.usual(),
         );
+    }
+
+    /// Retained messages for a new subscription are not all sent by the end of its turn.
+    pub fn replay(&mut self, queue: u32, topic: SubscriptionTopic, replay: &mut Replay) {
+        if !std::mem::replace(&mut replay.is_kept, true) {
+            self.put(REPLAY, queue, topic.to_string().as_bytes(), self.usual());
+        }
+    }
+
+    /// They are, or need not be any more.
+    pub fn no_replay(&mut self, queue: u32, topic: SubscriptionTopic, replay: Option<Replay>) {
+        if replay.is_some_and(|replay| replay.is_kept) {
+            self.delete(REPLAY, queue, topic.to_string().as_bytes(), self.soon());
+        }
     }
 
     /// `due_at` is 0 while the client is connected.
@@ -407,7 +424,7 @@ impl Journal {
 }
 
 /// Notes what time it is: the broker's, in milliseconds, which everything above is reckoned in and
-/// which goes on where the last run ended; and the wall's, in seconds, which says how long the
+/// which goes on where the last run ended; and the wall's, since 1970, which says how long the
 /// broker was off.
 pub fn clock(records: &mut Batch, clock: Millis, wall: u64) {
     let mut value = [0; 16];

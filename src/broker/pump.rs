@@ -15,6 +15,7 @@ use super::pending::{Delivery, InflightState};
 use super::replays::Replay;
 use super::retained::Progress;
 use super::session::Session;
+use super::subscriptions::SubscriptionKey;
 use super::waiting::delivery;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
@@ -146,8 +147,13 @@ impl Broker {
         };
         let (progress, sent) = self.send_retained(&mut replay, id, connection, topics, now);
         let session = &mut self.sessions[id];
+        let topic = SubscriptionKey::Plain(replay.filter);
+        let topic = self.subscriptions.topic(topic);
+        if progress != Progress::Done {
+            self.journal.replay(session.queue, topic, &mut replay);
+        }
         match progress {
-            Progress::Done => {}
+            Progress::Done => self.journal.no_replay(session.queue, topic, Some(replay)),
             Progress::Blocked => session.replays.put(place, replay),
             Progress::Paused => {
                 session.replays.push(replay);
@@ -209,9 +215,7 @@ impl Broker {
                 group: None,
             };
             let mut delivery = delivery(message.clone(), way);
-            // Of QoS 2 each must be known again under its id. What is sent with QoS 1 before power
-            // is lost, and not acknowledged, is retained still.
-            if qos == QoS::ExactlyOnce && session.queue != 0 {
+            if qos > QoS::AtMostOnce && session.queue != 0 {
                 delivery.sequence = session.pending_mut().next_sequence();
                 journal.wait(session.queue, delivery.sequence, way, None);
                 journal.message(&message.content(), message.qos(), true);

@@ -16,6 +16,8 @@ pub struct Replay {
     pub subscription_id: u32,
     /// No Local: whose messages are left out, see [`super::retained::Entry::publisher`].
     pub except: Option<u64>,
+    /// That it is under way has been noted for the next start.
+    pub is_kept: bool,
 }
 
 /// The replays of one session; memory of their own only while there are any.
@@ -37,8 +39,9 @@ impl Replays {
     }
 
     /// Adds a replay behind all others, in place of the one for its filter if there is one.
-    pub fn push(&mut self, replay: Replay) {
-        self.remove(replay.filter);
+    pub fn push(&mut self, mut replay: Replay) {
+        let old = self.remove(replay.filter);
+        replay.is_kept |= old.is_some_and(|old| old.is_kept);
         let last = self.running.as_ref().map_or(0, |running| running.last);
         self.put(last + 1, replay);
     }
@@ -48,13 +51,12 @@ impl Replays {
         running.by_place.get_mut(running.places.get(&filter)?)
     }
 
-    pub fn remove(&mut self, filter: FilterId) {
-        if let Some(running) = &mut self.running
-            && let Some(place) = running.places.remove(&filter)
-        {
-            running.by_place.remove(&place);
-        }
+    pub fn remove(&mut self, filter: FilterId) -> Option<Replay> {
+        let running = self.running.as_mut()?;
+        let place = running.places.remove(&filter);
+        let removed = place.and_then(|place| running.by_place.remove(&place));
         self.let_go();
+        removed
     }
 
     /// Takes out the first, with its place.

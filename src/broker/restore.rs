@@ -11,16 +11,22 @@ use log::warn;
 
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
-use super::journal::{CLOCK, RECEIVED, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
+use super::journal::{CLOCK, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
 use super::message::{Content, Message};
 use super::pending::{Delivery, InflightState, Origin};
 use super::printable::Printable;
+use super::replays::Replay;
+use super::retained::Cursor;
 use super::session::NEVER_EXPIRES;
 use super::shelf::{Sequence, Shelf};
 use super::storage::Fetch;
-use super::subscriptions::{Outcome, Subscriber};
+use super::subscriptions::{Outcome, Subscriber, SubscriptionKey};
 use super::{Broker, SessionId};
 use crate::packet::{PacketId, Properties, QoS, SubscriptionTopic, TopicName};
+
+/// A clock on the wall that shows an earlier time has not been set: the year 2024, in milliseconds
+/// since 1970. Boards without a battery begin in 1970, or where they were switched off.
+const PLAUSIBLE: Millis = 1_704_067_200_000;
 
 /// A broker whose state comes back.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ struct Draft {
     expires_at: Millis,
     /// As they were named in the SUBSCRIBE.
     subscriptions: Vec<(Box<str>, Subscriber)>,
+    /// Those for which retained messages are still to be sent.
+    replays: Vec<Box<str>>,
     received: Vec<PacketId>,
     /// QoS 2: where the message waits, 0 where it was released.
     sent: Vec<(PacketId, Sequence)>,
@@ -160,6 +168,10 @@ impl Restore<'_> {
                 let subscriber = subscriber(value)?;
                 draft.subscriptions.push((topic.into(), subscriber));
             }
+            REPLAY => {
+                let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
+                draft.replays.push(std::str::from_utf8(key).ok()?.into());
+            }
             RECEIVED => {
                 let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
                 draft.received.push(key.try_get_u16().ok()?);
@@ -209,9 +221,10 @@ impl Restore<'_> {
         draft.last = sequence;
     }
 
-    /// Builds the sessions. `wall` is what the clock on the wall says, in seconds since 1970, if
-    /// it can be believed: it tells how long the broker was off.
-    pub fn finish(self, wall: Option<u64>, now: Instant) -> Restored {
+    /// Builds the sessions. `wall` is what the clock on the wall says, in milliseconds since 1970:
+    /// it tells how long the broker was off, if it can be believed now and could then. What it
+    /// does not tell, no session expires by.
+    pub fn finish(self, wall: Millis, now: Instant) -> Restored {
         let Restore {
             broker,
             drafts,
@@ -219,8 +232,13 @@ impl Restore<'_> {
             lost,
         } = self;
         if let Some((clock, wall_then)) = clock {
-            let off = wall.map_or(0, |wall| wall.saturating_sub(wall_then));
-            broker.started_at = clock + off.saturating_mul(1_000);
+            let is_set = wall_then >= PLAUSIBLE;
+            let off = if is_set {
+                wall.saturating_sub(wall_then)
+            } else {
+                0
+            };
+            broker.started_at = clock.saturating_add(off);
         }
         let now = broker.millis(now);
         let mut restored = Restored {
@@ -260,6 +278,9 @@ impl Broker {
     ) -> SessionId {
         let id = self.sessions.create(&draft.client_id.unwrap_or_default());
         self.restore_subscriptions(id, draft.subscriptions, restored);
+        for topic in &draft.replays {
+            self.restore_replay(id, topic);
+        }
         let interval = u64::from(draft.expiry_interval);
         let session = &mut self.sessions[id];
         session.queue = queue;
@@ -311,6 +332,26 @@ impl Broker {
             session.will = Some(Box::new(will));
         }
         id
+    }
+
+    /// It begins anew: how far it had come is not kept.
+    fn restore_replay(&mut self, id: SessionId, topic: &str) -> Option<()> {
+        let topic = SubscriptionTopic::parse(topic).ok()?;
+        let key = self.subscriptions.key(topic, id)?;
+        let subscriber = *self.subscriptions.subscriber(key, id)?;
+        let SubscriptionKey::Plain(filter) = key else {
+            return None;
+        };
+        let session = &mut self.sessions[id];
+        session.replays.push(Replay {
+            filter,
+            cursor: Cursor::new(topic.filter, self.retained.stamp()),
+            qos: subscriber.qos,
+            subscription_id: subscriber.subscription_id,
+            except: subscriber.no_local.then_some(session.identity()),
+            is_kept: true,
+        });
+        Some(())
     }
 
     fn restore_subscriptions(

@@ -178,6 +178,7 @@ impl Broker {
                 qos: subscriber.qos,
                 subscription_id: subscriber.subscription_id,
                 except,
+                is_kept: false,
             });
         } else if let Some(running) = session.replays.get_mut(id) {
             running.qos = subscriber.qos;
@@ -245,7 +246,8 @@ impl Broker {
             .subscriptions
             .swap_remove(at.expect("a session holds the keys of its own"));
         if let SubscriptionKey::Plain(filter) = key {
-            session.replays.remove(filter);
+            let replay = session.replays.remove(filter);
+            self.journal.no_replay(session.queue, topic, replay);
         }
         let filter = Printable(topic.filter.as_str());
         info!(target: "unsubscribe", "{} {filter}", Printable(&session.client_id));
