@@ -34,7 +34,8 @@ pub fn start(
     broker: &mut Broker,
 ) -> Result<Box<dyn Keeper>, StoreError> {
     let disk = Directory::open(Path::new(directory))?;
-    let persistence = Persistence::open(disk, nonce, broker, wall_clock, Instant::now())?;
+    let (options, now) = (Options::new(nonce), Instant::now());
+    let persistence = Persistence::open(disk, &options, broker, wall_clock, now)?;
     Ok(Box::new(persistence))
 }
 
@@ -65,14 +66,13 @@ impl<D: Disk> Persistence<D> {
     /// see [`wall_clock`].
     pub fn open(
         disk: D,
-        nonce: u64,
+        options: &Options,
         broker: &mut Broker,
         wall: fn() -> u64,
         now: Instant,
     ) -> Result<Persistence<D>, StoreError> {
-        let options = Options::new(nonce);
         let mut restore = broker.restore();
-        let (mut store, report) = Store::open(disk, &options, |found| match found {
+        let (mut store, report) = Store::open(disk, options, |found| match found {
             Found::Value { key, value } => restore.value(key, value),
             Found::Queue { .. } => {}
         })?;

@@ -366,8 +366,10 @@ impl Broker {
                 if self.send(connection, way, Some(packet_id), outgoing, now) {
                     delivery.sequence = self.wait(id, way);
                     let queue = self.sessions[id].queue;
-                    self.journal.sent(queue, packet_id, &delivery);
-                    self.sessions[id].pending_mut().sent(packet_id, delivery);
+                    let pending = self.sessions[id].pending_mut();
+                    self.journal
+                        .sent(queue, packet_id, &delivery, pending.order());
+                    pending.sent(packet_id, delivery);
                 } else {
                     self.note_dropped(id, 1);
                 }

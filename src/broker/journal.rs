@@ -9,7 +9,7 @@
 //! | `s` client id | number, Session Expiry Interval, when it expires (0 while connected) |
 //! | `f` number, topic as subscribed | options, Subscription Identifier |
 //! | `i` number, packet id | of a QoS 2 message that came and was not released |
-//! | `o` number, packet id | of a QoS 2 message that was sent: its place, or that it was released |
+//! | `o` number, packet id | of a QoS 2 message that was sent: its place, its order; or: released |
 //! | `p` number, topic as subscribed | what is retained for it has not all been sent |
 //! | `w` number | will: when it is due (0 while connected), delay, expiry, RETAIN, message |
 //! | `r` topic | publisher, expiry, QoS, properties, payload |
@@ -234,13 +234,14 @@ impl Journal {
     }
 
     /// A message is sent under that id: under another, the client would take it for a new one.
-    pub fn sent(&mut self, queue: u32, packet_id: PacketId, delivery: &Delivery) {
+    pub fn sent(&mut self, queue: u32, packet_id: PacketId, delivery: &Delivery, order: u64) {
         if delivery.qos < QoS::ExactlyOnce || delivery.sequence == 0 {
             return;
         }
         let within = self.within_of(delivery.message.topic());
         let sequence = delivery.sequence.to_be_bytes();
         self.value.extend_from_slice(&sequence);
+        self.value.extend_from_slice(&order.to_be_bytes());
         self.put(SENT, queue, &packet_id.to_be_bytes(), within);
     }
 

@@ -85,9 +85,8 @@ pub struct Pending {
     pub shelf: Shelf,
     /// Of the last message that was kept.
     last_kept: Sequence,
-    /// So many of the first that wait, if they are of QoS 1, may have been sent before the broker
-    /// was started.
-    pub doubtful: u16,
+    /// Up to this place, what waits with QoS 1 may have been sent before the broker was started.
+    doubtful: Sequence,
     /// What waited when the broker was started, what was in flight included, may be beyond limits.
     restored: bool,
     /// Messages are being dropped; logged once per episode.
@@ -131,6 +130,11 @@ impl Pending {
                 return id;
             }
         }
+    }
+
+    /// Of the message whose Packet Identifier was taken last, among all that were sent.
+    pub fn order(&self) -> u64 {
+        self.sequence
     }
 
     fn is_in_use(&self, id: PacketId) -> bool {
@@ -253,11 +257,10 @@ impl Pending {
         self.remove_inflight(self.sent);
     }
 
-    /// Whether the first that waits, of QoS 1, may have been sent before.
-    pub fn is_doubtful(&mut self) -> bool {
-        let is_doubtful = self.doubtful > 0;
-        self.doubtful = self.doubtful.saturating_sub(1);
-        is_doubtful
+    /// Whether a message from this place may have been sent before.
+    pub fn is_doubtful(&self, sequence: Sequence) -> bool {
+        let distance = self.doubtful.wrapping_sub(sequence) as i32;
+        sequence != 0 && self.doubtful != 0 && distance >= 0
     }
 
     /// Messages in flight that were sent on this connection.
@@ -290,12 +293,16 @@ impl Pending {
 
     // ---- messages that wait -----------------------------------------------------------------
 
-    /// What waited on disk when the broker was started, and the last place in it.
-    pub fn restore(&mut self, shelf: Shelf, last: Sequence) {
+    /// What waited on disk when the broker was started, the last place in it, and the last order
+    /// of what was in flight.
+    pub fn restore(&mut self, shelf: Shelf, last: Sequence, order: u64, inflight_max: u16) {
+        self.doubtful = shelf
+            .first_few(usize::from(inflight_max))
+            .unwrap_or_default();
         (self.shelf, self.last_kept) = (shelf, last);
         self.restored = true;
         // What is in flight may have any id: new ones are compared with them all.
-        self.sequence = u64::from(PacketId::MAX);
+        self.sequence = order.max(u64::from(PacketId::MAX));
     }
 
     /// What was in flight then, in the order of sending.

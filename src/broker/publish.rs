@@ -169,8 +169,8 @@ impl Broker {
                 });
                 return;
             }
-            // It would be lost, were it acknowledged: the client keeps it, and sends it again.
-            Err(refusal) if refusal.code == ReasonCode::QuotaExceeded => return,
+            // There may be room on the disk later: the client keeps it, and sends it again.
+            Err(refusal) if self.journal.check() == Err(refusal) => return,
             // [v3 MQTT-3.3.5-2] there is no way to say no: a positive acknowledgement.
             Ok(_) | Err(_) => {}
         }

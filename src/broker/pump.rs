@@ -147,13 +147,12 @@ impl Broker {
         };
         let (progress, sent) = self.send_retained(&mut replay, id, connection, topics, now);
         let session = &mut self.sessions[id];
-        let topic = SubscriptionKey::Plain(replay.filter);
-        let topic = self.subscriptions.topic(topic);
-        if progress != Progress::Done {
-            self.journal.replay(session.queue, topic, &mut replay);
-        }
         match progress {
-            Progress::Done => self.journal.no_replay(session.queue, topic, Some(replay)),
+            Progress::Done => {
+                let topic = SubscriptionKey::Plain(replay.filter);
+                let topic = self.subscriptions.topic(topic);
+                self.journal.no_replay(session.queue, topic, Some(replay));
+            }
             Progress::Blocked => session.replays.put(place, replay),
             Progress::Paused => {
                 session.replays.push(replay);
@@ -270,12 +269,14 @@ fn send_first(
 ) -> Sent {
     let packet_id =
         (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
-    let dup = delivery.qos == QoS::AtLeastOnce && session.pending_mut().is_doubtful();
+    let is_doubtful = session.pending().is_doubtful(delivery.sequence);
+    let dup = delivery.qos == QoS::AtLeastOnce && is_doubtful;
     let sending = sending(&delivery, dup, packet_id);
     let content = delivery.message.content();
     let sent = connections.publish(connection, &content, sending, now);
     if let (Sent::Yes, Some(packet_id)) = (sent, packet_id) {
-        journal.sent(session.queue, packet_id, &delivery);
+        let order = session.pending().order();
+        journal.sent(session.queue, packet_id, &delivery, order);
         session.pending_mut().sent(packet_id, delivery);
     }
     sent

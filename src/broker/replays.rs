@@ -76,6 +76,12 @@ impl Replays {
         running.by_place.insert(place, replay);
     }
 
+    /// Those that have not come to their end.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Replay> {
+        let running = self.running.iter_mut();
+        running.flat_map(|running| running.by_place.values_mut())
+    }
+
     fn let_go(&mut self) {
         self.running.take_if(|running| running.by_place.is_empty());
     }

@@ -50,11 +50,19 @@ struct Draft {
     /// Those for which retained messages are still to be sent.
     replays: Vec<Box<str>>,
     received: Vec<PacketId>,
-    /// QoS 2: where the message waits, 0 where it was released.
-    sent: Vec<(PacketId, Sequence)>,
+    sent: Vec<Sent>,
     will: Option<(Will, Millis)>,
     shelf: Shelf,
     last: Sequence,
+}
+
+/// A QoS 2 message that was in flight.
+#[derive(Debug)]
+struct Sent {
+    packet_id: PacketId,
+    /// Where it waits; 0 where it was released.
+    sequence: Sequence,
+    order: u64,
 }
 
 /// What [`Restore::finish`] made of it.
@@ -178,8 +186,11 @@ impl Restore<'_> {
             }
             SENT => {
                 let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
-                let sequence = value.try_get_u32().unwrap_or(0);
-                draft.sent.push((key.try_get_u16().ok()?, sequence));
+                draft.sent.push(Sent {
+                    packet_id: key.try_get_u16().ok()?,
+                    sequence: value.try_get_u32().unwrap_or(0),
+                    order: value.try_get_u64().unwrap_or(0),
+                });
             }
             WILL => {
                 let draft = self.drafts.entry(key.try_get_u32().ok()?).or_default();
@@ -246,16 +257,15 @@ impl Restore<'_> {
             lost,
             ..Restored::default()
         };
+        let mut ended = Vec::new();
         for (queue, draft) in drafts {
             broker.journal.last_queue = broker.journal.last_queue.max(queue);
             match &draft.client_id {
                 Some(client_id) if broker.sessions.find(client_id).is_none() => {
                     let id = broker.restore_session(queue, draft, now, &mut restored);
+                    restored.sessions += 1;
                     if broker.sessions[id].expiry_interval == 0 {
-                        // It was to end with its connection.
-                        broker.end_session(id, now);
-                    } else {
-                        restored.sessions += 1;
+                        ended.push(id);
                     }
                 }
                 Some(_) | None => {
@@ -263,6 +273,11 @@ impl Restore<'_> {
                     broker.journal.no_queue(queue);
                 }
             }
+        }
+        // They were to end with their connections; now that everybody is there for their wills.
+        for id in ended {
+            restored.sessions -= 1;
+            broker.end_session(id, now);
         }
         restored
     }
@@ -290,20 +305,20 @@ impl Broker {
         }
         if !draft.shelf.is_empty() || !draft.sent.is_empty() {
             let pending = session.pending_mut();
-            let first = draft.shelf.first().unwrap_or_default();
-            pending.restore(draft.shelf, draft.last);
-            pending.doubtful = self.options.limits.inflight_messages_max;
             let mut sent = draft.sent;
-            sent.sort_by_key(|(_, sequence)| sequence.wrapping_sub(first));
-            for (packet_id, sequence) in sent {
-                let fetch = Fetch {
-                    id,
-                    queue,
-                    first: sequence,
-                };
-                match sequence {
+            sent.sort_by_key(|sent| sent.order);
+            let last_order = sent.last().map_or(0, |sent| sent.order);
+            let inflight_max = self.options.limits.inflight_messages_max;
+            pending.restore(draft.shelf, draft.last, last_order, inflight_max);
+            for Sent {
+                packet_id,
+                sequence: first,
+                ..
+            } in sent
+            {
+                match first {
                     0 => pending.restore_sent(packet_id, InflightState::Released),
-                    _ => restored.sent.push((fetch, packet_id)),
+                    _ => restored.sent.push((Fetch { id, queue, first }, packet_id)),
                 }
             }
         }

@@ -51,6 +51,12 @@ impl Shelf {
         self.entries.front().map(|(sequence, _)| *sequence)
     }
 
+    /// The last of the first `count`.
+    pub fn first_few(&self, count: usize) -> Option<Sequence> {
+        let (sequence, _) = self.entries.iter().take(count).next_back()?;
+        Some(*sequence)
+    }
+
     pub fn pop(&mut self) -> Option<Sequence> {
         let (sequence, len) = self.entries.pop_front()?;
         self.bytes -= len as usize;

@@ -65,6 +65,12 @@ impl Broker {
             }
         }
         self.pump(session, now);
+        let session = &mut self.sessions[session];
+        for replay in session.replays.iter_mut() {
+            let topic = SubscriptionKey::Plain(replay.filter);
+            let topic = self.subscriptions.topic(topic);
+            self.journal.replay(session.queue, topic, replay);
+        }
         Ok(())
     }
 

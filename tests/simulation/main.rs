@@ -12,6 +12,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../crash/disk.rs"]
+#[expect(dead_code, reason = "tampering is for tests/crash.rs")]
+mod disk;
 
 mod client;
 mod model;
@@ -23,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use midge::broker::limits::{Options, QueueOverflow};
+use midge::broker::limits::{Durability, Options, QueueOverflow};
 use midge::packet::{
     Connect, Disconnect, Packet, Properties, PropertyBlock, PropertyId, Publish, QoS, ReasonCode,
     RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, Version, Will,
@@ -219,7 +222,15 @@ impl Simulation {
             };
             clients.push(Client::new(format!("c{index}"), version, role));
         }
-        let world = World::new(options.clone(), answers, trace);
+        let mut world = World::new(options.clone(), answers, trace);
+        if seed % 3 == 2 {
+            let durability = Some(Durability::default());
+            let kept = Options {
+                durability,
+                ..options.clone()
+            };
+            world.keep(kept, seed);
+        }
         world.trace(|| format!("SEED={seed} {options:#?}"));
         Simulation {
             prng,
@@ -241,6 +252,10 @@ impl Simulation {
             self.world.turn();
             if self.world.ask(|model| model.is_blind) {
                 return self.world.outcome();
+            }
+            if self.world.is_kept() && self.prng.chance(3) {
+                let within = self.prng.chance(70).then(|| self.prng.below(12));
+                self.world.cut(within);
             }
             if self.prng.chance(50) {
                 let duration = *self.prng.pick(&[1, 1, 1, 7, 250, 1_000, 1_000, 5_000]);
@@ -701,6 +716,7 @@ impl Simulation {
     /// No more faults: everybody reconnects, reads and acknowledges everything.
     fn heal(&mut self) {
         self.healing = true;
+        self.world.secure();
         self.world.trace(|| "healing".to_string());
         for one in &mut self.clients {
             if one.role == Role::Vandal {

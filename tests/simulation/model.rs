@@ -24,6 +24,7 @@ const NEVER: u32 = u32::MAX;
 pub type Millis = u64;
 
 /// An Application Message, as it was published.
+#[derive(Clone)]
 pub struct Message {
     topic: String,
     payload: Vec<u8>,
@@ -49,10 +50,12 @@ struct Copy {
     at_once: bool,
     /// A replay that was overtaken by events of this verb.
     cancelled: bool,
+    /// It was sent as a replay: its place among the others that wait is not known.
+    replayed: bool,
 }
 
 /// A message that a session was sent with a Packet Identifier.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inflight {
     /// What was sent; `None` for the server's own topics, which are not followed.
     copy: Option<Copy>,
@@ -77,17 +80,19 @@ struct Subscription {
     id: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Will {
     message: Message,
     delay: u32,
     expiry: Option<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     uid: usize,
     client_id: String,
+    /// It was to outlive its connection when it began: it survives a crash.
+    durable: bool,
     link: Option<usize>,
     expiry_interval: u32,
     expiry_at: Option<Millis>,
@@ -117,7 +122,7 @@ enum Holder {
     Done,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shared {
     group: (String, String),
     message: Rc<Message>,
@@ -138,7 +143,7 @@ enum Leaving<'a> {
     Group(&'a (String, String)),
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     AwaitConnect,
     /// With the uid of its session.
@@ -146,7 +151,7 @@ enum Phase {
     Closed,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
     ConnAck { session_present: bool },
     PubAck(PacketId, ReasonCode),
@@ -158,7 +163,7 @@ enum Answer {
     PingResp,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Connection {
     phase: Phase,
     /// Of its session, the one it has or had.
@@ -184,6 +189,7 @@ pub enum End {
     WithWill,
 }
 
+#[derive(Clone)]
 pub struct Model {
     options: Options,
     pub now: Millis,
@@ -203,6 +209,8 @@ pub struct Model {
     pub is_blind: bool,
     /// Several things are due at once, in an order that is not defined.
     is_unordered: bool,
+    /// The power was cut, and what was sent with QoS 1 may be sent again under other ids.
+    crashed: bool,
 }
 
 impl Model {
@@ -221,6 +229,7 @@ impl Model {
             losses: 0,
             is_blind: false,
             is_unordered: false,
+            crashed: false,
         }
     }
 
@@ -497,6 +506,56 @@ impl Model {
         found.expect("the session is alive")
     }
 
+    // ---- losing power -----------------------------------------------------------------------
+
+    /// What is counted goes on, and so do the connections: those of later turns have ended too.
+    pub fn resume(&mut self, later: Option<Model>) {
+        let Some(later) = later else {
+            return;
+        };
+        self.deliveries = later.deliveries;
+        self.losses = later.losses;
+        self.sessions_ever = later.sessions_ever;
+        self.order = later.order;
+        self.connections = later.connections;
+        self.shared_ids = later.shared_ids;
+    }
+
+    /// The power was cut, and this is what was on the medium: connections and what belongs to them
+    /// are gone, durable sessions and what waits for them are there.
+    pub fn crash(&mut self, now: Millis) {
+        self.now = now;
+        self.crashed = true;
+        for connection in &mut self.connections {
+            connection.phase = Phase::Closed;
+            connection.answers.clear();
+        }
+        self.sessions.retain(|session| session.durable);
+        for shared in &mut self.shared {
+            // Those that had it, or could be handed it, may be gone.
+            shared.weak = true;
+            let sessions = &self.sessions;
+            let is_there = |uid: usize| sessions.iter().any(|session| session.uid == uid);
+            shared.within.retain(|uid| is_there(*uid));
+            if let Holder::Sent { uid, qos, .. } = shared.holder
+                && (!is_there(uid) || qos == QoS::AtLeastOnce)
+            {
+                shared.holder = Holder::Nobody;
+            }
+        }
+        let retained = self.retained.clone();
+        let upgrade = self.options.upgrade_outgoing_qos;
+        for session in &mut self.sessions {
+            session.crash(now);
+            session.expect_replays_again(&retained, upgrade, now);
+        }
+        let ending = self.sessions.iter().filter(|one| one.expiry_interval == 0);
+        for uid in ending.map(|one| one.uid).collect::<Vec<_>>() {
+            self.end_session(uid);
+        }
+        self.end_empty_groups();
+    }
+
     // ---- packets from clients ---------------------------------------------------------------
 
     fn on_packet(&mut self, link: usize, packet: Packet) -> Result<(), ()> {
@@ -612,6 +671,7 @@ impl Model {
             number(PropertyId::MaximumPacketSize).map_or(usize::MAX, |max| max as usize);
         let session = self.session(uid);
         session.link = Some(link);
+        session.durable |= found.is_none() && expiry_interval > 0;
         session.expiry_interval = expiry_interval;
         session.expiry_at = None;
         session.will = will;
@@ -651,6 +711,7 @@ impl Model {
         self.sessions.push(Session {
             uid,
             client_id: client_id.to_string(),
+            durable: false,
             link: None,
             expiry_interval: 0,
             expiry_at: None,
@@ -893,6 +954,7 @@ impl Model {
                 droppable: false,
                 at_once: false,
                 cancelled: false,
+                replayed: false,
             };
             copy.droppable = copy.len(version) > bytes_max;
             session.replays.push(copy);
@@ -994,6 +1056,7 @@ impl Model {
             droppable: false,
             at_once: qos == QoS::AtMostOnce && session.link.is_some(),
             cancelled: false,
+            replayed: false,
         })
     }
 
@@ -1201,7 +1264,13 @@ impl Model {
             same.for_each(|shared| shared.weak = true);
             return;
         }
-        if publish.dup {
+        // After a crash nobody knows under which id it was sent before, nor that it was.
+        let is_renewed = self.crashed
+            && publish.qos == QoS::AtLeastOnce
+            && publish
+                .packet_id
+                .is_some_and(|id| !self.session(uid).inflight.contains_key(&id));
+        if publish.dup && !is_renewed {
             let session = self.session(uid);
             let id = publish.packet_id.expect("DUP has an id");
             if has_ended {
@@ -1260,6 +1329,7 @@ impl Model {
                     droppable: false,
                     at_once: false,
                     cancelled: false,
+                    replayed: false,
                 };
                 (Some(copy), Some(at))
             } else {
@@ -1384,7 +1454,7 @@ impl Model {
         topic: &str,
         looks_like: &dyn Fn(&Message) -> bool,
     ) -> Copy {
-        let now = self.now;
+        let (now, crashed) = (self.now, self.crashed);
         let session = self.session(uid);
         let is_it = |copy: &Copy| {
             looks_like(&copy.message)
@@ -1394,9 +1464,17 @@ impl Model {
         let mut replays = session.replays.iter();
         let replay = replays
             .position(|copy| is_it(copy) && !copy.cancelled && !copy.droppable)
-            .or(session.replays.iter().position(is_it));
+            // One that begins anew may come, one that was sent before has to.
+            .or(session
+                .replays
+                .iter()
+                .position(|copy| is_it(copy) && !(crashed && session.pending.iter().any(is_it))));
         if let Some(at) = replay {
-            return session.replays.remove(at);
+            let copy = session.replays.remove(at);
+            return Copy {
+                replayed: true,
+                ..copy
+            };
         }
         let Some(at) = session.pending.iter().position(is_it) else {
             let payload = String::from_utf8_lossy(publish.payload);
@@ -1413,6 +1491,8 @@ impl Model {
         let precedes = |copy: &Copy| {
             (&copy.message.publisher, &copy.message.topic)
                 == (&found.message.publisher, &found.message.topic)
+                && !copy.replayed
+                && !found.replayed
                 && (copy.qos == QoS::AtMostOnce) == (found.qos == QoS::AtMostOnce)
         };
         let may_be_lost =
@@ -1516,6 +1596,72 @@ impl Model {
 }
 
 impl Session {
+    fn crash(&mut self, now: Millis) {
+        if self.link.take().is_some() {
+            let interval = Millis::from(self.expiry_interval) * 1_000;
+            self.expiry_at = (self.expiry_interval != NEVER).then_some(now + interval);
+            let will = self.will.as_ref().map(|will| will.delay);
+            let will = will.filter(|delay| *delay < self.expiry_interval);
+            self.will_at = will.map(|delay| now + Millis::from(delay) * 1_000);
+        }
+        for at in [&mut self.expiry_at, &mut self.will_at]
+            .into_iter()
+            .flatten()
+        {
+            *at = (*at).max(now);
+        }
+        let mut sent: Vec<_> = std::mem::take(&mut self.inflight).into_iter().collect();
+        sent.sort_by_key(|(_, inflight)| inflight.order);
+        let mut waiting = Vec::new();
+        for (id, mut inflight) in sent {
+            (inflight.here, inflight.counts) = (false, false);
+            if inflight.qos == QoS::ExactlyOnce {
+                self.inflight.insert(id, inflight);
+            } else if inflight.shared.is_none() {
+                waiting.extend(inflight.copy);
+            }
+        }
+        waiting.append(&mut self.pending);
+        self.pending = waiting;
+    }
+
+    /// Replays that had not come to their end begin anew; which these are is not known.
+    fn expect_replays_again(&mut self, retained: &[Rc<Message>], upgrade: bool, now: Millis) {
+        for subscription in self.subscriptions.clone() {
+            let Subscription {
+                share_name: None,
+                filter,
+                options,
+                id,
+            } = subscription
+            else {
+                continue;
+            };
+            let own = self.client_id.clone();
+            let matching = retained
+                .iter()
+                .filter(|message| matches(&filter, &message.topic))
+                .filter(|message| message.expires_at.is_none_or(|at| at > now))
+                .filter(|message| !(options.no_local && message.publisher == own));
+            for message in matching {
+                let qos = match upgrade {
+                    true => options.qos,
+                    false => options.qos.min(message.qos),
+                };
+                self.replays.push(Copy {
+                    message: message.clone(),
+                    qos,
+                    retain: true,
+                    subscription_ids: Vec::from_iter((id != 0).then_some(id)),
+                    droppable: true,
+                    at_once: false,
+                    cancelled: false,
+                    replayed: false,
+                });
+            }
+        }
+    }
+
     fn is_member(&self, group: &(String, String)) -> bool {
         self.subscriptions
             .iter()

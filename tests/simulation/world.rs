@@ -4,6 +4,7 @@
 //! model, and what the broker produced is shown to the model packet by packet, before the client
 //! gets any of it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -13,6 +14,13 @@ use midge::broker::limits::Options;
 use midge::broker::{Broker, ConnectionId, Turn};
 use midge::packet::{self, Packet, Version};
 
+use midge::net::{Commit, Keeper};
+use midge::persistence::Persistence;
+use midge::record::{Record, records};
+use midge::store::{self, Found, Store};
+
+use crate::common::Prng;
+use crate::disk::{Faults, TestDisk};
 use crate::model::{End, Millis, Model};
 
 /// One connection, from the accepting of the socket to its end.
@@ -49,7 +57,35 @@ pub struct World {
     /// What the model was asked, in the order of asking: the other run is answered the same.
     pub answers: VecDeque<bool>,
     hard: usize,
+    disk: Option<Kept>,
     pub trace: bool,
+}
+
+/// A disk below the broker, and the states that may be on it when the power is cut.
+struct Kept {
+    disk: TestDisk,
+    persistence: Option<Persistence<TestDisk>>,
+    prng: Prng,
+    options: Options,
+    /// Turns that have changed something.
+    turns: u64,
+    /// What the model was at the end of each of those that are not certain to be on the medium,
+    /// and of the last one that is.
+    states: VecDeque<(u64, Option<Model>)>,
+}
+
+/// Stands in each frame, and says of which turn it is. The broker knows no such record.
+const MARK: &[u8] = b"turn";
+const SEGMENT_BYTES: u32 = 16 << 10;
+const SYNC_ERROR: &str = "a disk without faults refuses nothing";
+
+std::thread_local! {
+    /// The clock on the wall: some time in 2026, and what has passed since.
+    static WALL: Cell<u64> = const { Cell::new(0) };
+}
+
+fn wall() -> u64 {
+    1_790_000_000_000 + WALL.get()
 }
 
 impl World {
@@ -66,8 +102,148 @@ impl World {
             now: 0,
             links: Vec::new(),
             open: Vec::new(),
+            disk: None,
             trace,
         }
+    }
+
+    /// The broker keeps what must survive, and `seed` says how the power is cut.
+    pub fn keep(&mut self, options: Options, seed: u64) {
+        let disk = TestDisk::new();
+        self.disk = Some(Kept {
+            disk,
+            persistence: None,
+            prng: Prng::new(seed),
+            options,
+            turns: 0,
+            states: VecDeque::new(),
+        });
+        self.start();
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    // ---- power ------------------------------------------------------------------------------
+
+    /// The power is cut: now, or while something is written soon.
+    pub fn cut(&mut self, within_verbs: Option<usize>) {
+        let Some(kept) = &mut self.disk else {
+            return;
+        };
+        if let Some(cut) = within_verbs {
+            return kept.disk.set_faults(Faults {
+                cut: Some(cut),
+                ..Faults::default()
+            });
+        }
+        self.restart();
+    }
+
+    /// The power stays on from now on.
+    pub fn secure(&mut self) {
+        if let Some(kept) = &self.disk {
+            kept.disk.set_faults(Faults::default());
+        }
+    }
+
+    /// What is not on the medium is gone; the power comes back some time later.
+    fn restart(&mut self) {
+        for link in std::mem::take(&mut self.open) {
+            let link = &mut self.links[link];
+            (link.open, link.lost) = (false, true);
+            link.to_broker.clear();
+        }
+        if let Some(kept) = &mut self.disk {
+            kept.persistence = None;
+            kept.disk.power_on(&mut kept.prng);
+            self.now += *kept.prng.pick(&[0, 10, 3_000, 90_000]);
+        }
+        self.trace(|| "    the power is cut".to_string());
+        self.start();
+        self.turn();
+    }
+
+    /// Starts a broker on what the disk has; the power may be cut meanwhile, too.
+    fn start(&mut self) {
+        WALL.set(self.now);
+        let instant = self.instant();
+        let Some(kept) = &mut self.disk else {
+            return;
+        };
+        let options = store::Options {
+            segment_bytes: SEGMENT_BYTES,
+            nonce: kept.prng.next(),
+        };
+        let is_first = kept.persistence.is_none() && kept.states.is_empty();
+        let is_cut_again = !is_first && kept.prng.chance(20);
+        let cut = is_cut_again.then(|| kept.prng.below(12));
+        kept.disk.set_faults(Faults {
+            cut,
+            ..Faults::default()
+        });
+        let persistence = loop {
+            let mut broker = Broker::new(kept.options.clone(), instant);
+            let disk = kept.disk.clone();
+            match Persistence::open(disk, &options, &mut broker, wall, instant) {
+                Ok(persistence) => {
+                    self.broker = broker;
+                    break persistence;
+                }
+                Err(error) => assert!(kept.disk.is_off(), "{error}"),
+            }
+            kept.disk.power_on(&mut kept.prng);
+        };
+        kept.disk.set_faults(Faults::default());
+        kept.persistence = Some(persistence);
+        let turn = last_turn(&kept.disk, &options);
+        let now = self.now;
+        if is_first {
+            kept.states.push_back((0, self.model.clone()));
+        }
+        let state = kept.states.iter().find(|(number, _)| *number == turn);
+        let (_, state) = state.expect("what was certain to be on the medium is not");
+        if let Some(mut model) = state.clone() {
+            model.is_blind |= self.model.as_ref().is_some_and(|model| model.is_blind);
+            model.resume(self.model.take());
+            if !is_first {
+                model.crash(now);
+            }
+            self.model = Some(model);
+        }
+        kept.turns = turn;
+        kept.states = VecDeque::from([(turn, self.model.clone())]);
+        self.check_invariants();
+    }
+
+    /// Makes a turn durable; `false` if the power was cut.
+    fn commit(&mut self, turn: &mut Turn) -> bool {
+        WALL.set(self.now);
+        let now = self.instant();
+        let Some(kept) = &mut self.disk else {
+            return true;
+        };
+        if !turn.records.is_empty() {
+            for (_, record) in records(turn.records.bytes()).filter(|_| self.trace) {
+                println!("{:>8}         {}", self.now, brief_record(&record));
+            }
+            kept.turns += 1;
+            turn.records.put(MARK, &kept.turns.to_be_bytes());
+            kept.states.push_back((kept.turns, self.model.clone()));
+        }
+        let persistence = kept.persistence.as_mut().expect("it was opened");
+        let commit = persistence.commit(&mut self.broker, turn, now);
+        if kept.disk.is_off() {
+            self.restart();
+            return false;
+        }
+        assert_eq!(commit, Commit::Done, "{SYNC_ERROR}");
+        if turn.durable_within == Some(0) {
+            let last = kept.turns;
+            kept.states.retain(|(number, _)| *number >= last);
+        }
+        true
     }
 
     // ---- verbs ------------------------------------------------------------------------------
@@ -174,7 +350,8 @@ impl World {
             self.set_now(self.now.max(at));
             self.tick();
         }
-        self.set_now(end);
+        // A power cut may have taken longer.
+        self.set_now(self.now.max(end));
     }
 
     /// Time jumps, as for a machine that slept: deadlines are noticed late, and together. Not where
@@ -250,6 +427,10 @@ impl World {
         });
         // Not the invariants: what was closed is not forgotten yet.
         self.check_output();
+        let mut turn = turn;
+        if !self.commit(&mut turn) {
+            return;
+        }
         for &link in &self.open {
             let one = &mut self.links[link];
             let grew = one.flushed < one.produced.len();
@@ -380,6 +561,36 @@ impl World {
         if self.trace {
             println!("{:>8} {}", self.now, text());
         }
+    }
+}
+
+/// The turn whose frame is the last on the disk.
+fn last_turn(disk: &TestDisk, options: &store::Options) -> u64 {
+    let mut turn = 0;
+    let found = |found: Found<'_>| {
+        if let Found::Value { key: MARK, value } = found {
+            turn = u64::from_be_bytes(value.try_into().expect("a number"));
+        }
+    };
+    Store::open(disk.copy(), options, found).expect("it was opened before");
+    turn
+}
+
+/// A record as the trace prints it.
+fn brief_record(record: &Record) -> String {
+    match record {
+        Record::Put { key, value } => {
+            let value = &value[..value.len().min(60)];
+            format!("put {} = {}", key.escape_ascii(), value.escape_ascii())
+        }
+        Record::Delete { key } => format!("delete {}", key.escape_ascii()),
+        Record::Message { refs, body } => {
+            let places: Vec<_> = refs.clone().map(|one| (one.queue, one.sequence)).collect();
+            let body = &body[..body.len().min(60)];
+            format!("message {} in {places:?}", body.escape_ascii())
+        }
+        Record::Done { queue, sequence } => format!("done {:?}", (queue, sequence)),
+        Record::Drop { queue } => format!("drop {queue}"),
     }
 }
 
