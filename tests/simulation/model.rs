@@ -1265,11 +1265,17 @@ impl Model {
             return;
         }
         // After a crash nobody knows under which id it was sent before, nor that it was.
+        let is_known = |id: &PacketId| {
+            let session = self.sessions.iter().find(|session| session.uid == uid);
+            let inflight = session.and_then(|session| session.inflight.get(id));
+            inflight.is_some_and(|inflight| {
+                let copy = inflight.copy.as_ref();
+                !inflight.floating || copy.is_none_or(|copy| looks_like(&copy.message))
+            })
+        };
         let is_renewed = self.crashed
             && publish.qos == QoS::AtLeastOnce
-            && publish
-                .packet_id
-                .is_some_and(|id| !self.session(uid).inflight.contains_key(&id));
+            && !publish.packet_id.as_ref().is_some_and(is_known);
         if publish.dup && !is_renewed {
             let session = self.session(uid);
             let id = publish.packet_id.expect("DUP has an id");
@@ -1465,10 +1471,17 @@ impl Model {
         let replay = replays
             .position(|copy| is_it(copy) && !copy.cancelled && !copy.droppable)
             // One that begins anew may come, one that was sent before has to.
-            .or(session
-                .replays
-                .iter()
-                .position(|copy| is_it(copy) && !(crashed && session.pending.iter().any(is_it))));
+            .or(session.replays.iter().position(|copy| {
+                is_it(copy) && !(crashed && publish.dup && session.pending.iter().any(is_it))
+            }));
+        if let Some(at) = replay
+            && crashed
+            && session.replays[at].droppable
+        {
+            // It may have been the other one, if so late that it was not said to be.
+            let same = session.pending.iter_mut().filter(|copy| is_it(copy));
+            same.for_each(|copy| copy.droppable = true);
+        }
         if let Some(at) = replay {
             let copy = session.replays.remove(at);
             return Copy {
@@ -1618,7 +1631,10 @@ impl Session {
             if inflight.qos == QoS::ExactlyOnce {
                 self.inflight.insert(id, inflight);
             } else if inflight.shared.is_none() {
-                waiting.extend(inflight.copy);
+                waiting.extend(inflight.copy.map(|mut copy| {
+                    copy.droppable |= inflight.floating;
+                    copy
+                }));
             }
         }
         waiting.append(&mut self.pending);
