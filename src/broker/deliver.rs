@@ -364,12 +364,10 @@ impl Broker {
                 let packet_id = self.sessions[id].pending_mut().next_packet_id();
                 let mut delivery = delivery(outgoing.message(), way);
                 if self.send(connection, way, Some(packet_id), outgoing, now) {
-                    delivery.sequence = self.wait(id, way);
-                    let queue = self.sessions[id].queue;
-                    let pending = self.sessions[id].pending_mut();
-                    self.journal
-                        .sent(queue, packet_id, &delivery, pending.order());
-                    pending.sent(packet_id, delivery);
+                    if self.sessions[id].queue != 0 {
+                        self.keep_sent(id, way, packet_id, &mut delivery);
+                    }
+                    self.sessions[id].pending_mut().sent(packet_id, delivery);
                 } else {
                     self.note_dropped(id, 1);
                 }

@@ -132,7 +132,7 @@ impl Journal {
         self.last_queue
     }
 
-    // ---- sessions -----------------------------------------------------------------------------
+    // ---- sessions: a number of 0 is that of one that is not durable, of which nothing is kept --
 
     /// `expires_at` is 0 while it is connected, or never expires.
     pub fn session(&mut self, client_id: &str, queue: u32, interval: u32, expires_at: Millis) {
@@ -162,6 +162,9 @@ impl Journal {
     }
 
     pub fn subscription(&mut self, queue: u32, topic: SubscriptionTopic, subscriber: &Subscriber) {
+        if queue == 0 {
+            return;
+        }
         let flags = subscriber.qos as u8
             | u8::from(subscriber.no_local) << 2
             | u8::from(subscriber.retain_as_published) << 3;
@@ -177,6 +180,9 @@ impl Journal {
     }
 
     pub fn no_subscription(&mut self, queue: u32, topic: SubscriptionTopic) {
+        if queue == 0 {
+            return;
+        }
         self.delete(
             SUBSCRIPTION,
             queue,
@@ -187,7 +193,7 @@ impl Journal {
 
     /// Retained messages for a new subscription are not all sent by the end of its turn.
     pub fn replay(&mut self, queue: u32, topic: SubscriptionTopic, replay: &mut Replay) {
-        if !std::mem::replace(&mut replay.is_kept, true) {
+        if queue != 0 && !std::mem::replace(&mut replay.is_kept, true) {
             self.put(REPLAY, queue, topic.to_string().as_bytes(), self.usual());
         }
     }
@@ -201,6 +207,9 @@ impl Journal {
 
     /// `due_at` is 0 while the client is connected.
     pub fn will(&mut self, queue: u32, will: &Will, due_at: Millis) {
+        if queue == 0 {
+            return;
+        }
         self.value.extend_from_slice(&due_at.to_be_bytes());
         let delay = will.delay_interval.to_be_bytes();
         self.value.extend_from_slice(&delay);
@@ -212,6 +221,9 @@ impl Journal {
     }
 
     pub fn no_will(&mut self, queue: u32) {
+        if queue == 0 {
+            return;
+        }
         self.delete(WILL, queue, &[], self.usual());
     }
 
@@ -224,20 +236,32 @@ impl Journal {
     // ---- QoS 2 --------------------------------------------------------------------------------
 
     /// A message came [MQTT-4.3.3-10].
+    #[inline]
     pub fn received(&mut self, queue: u32, packet_id: PacketId) {
+        if queue == 0 {
+            return;
+        }
         self.put(RECEIVED, queue, &packet_id.to_be_bytes(), self.usual());
     }
 
     /// Its id may stand for another one.
+    #[inline]
     pub fn not_received(&mut self, queue: u32, packet_id: PacketId) {
+        if queue == 0 {
+            return;
+        }
         self.delete(RECEIVED, queue, &packet_id.to_be_bytes(), self.usual());
     }
 
     /// A message is sent under that id: under another, the client would take it for a new one.
+    #[inline]
     pub fn sent(&mut self, queue: u32, packet_id: PacketId, delivery: &Delivery, order: u64) {
-        if delivery.qos < QoS::ExactlyOnce || delivery.sequence == 0 {
-            return;
+        if delivery.sequence != 0 && delivery.qos == QoS::ExactlyOnce {
+            self.put_sent(queue, packet_id, delivery, order);
         }
+    }
+
+    fn put_sent(&mut self, queue: u32, packet_id: PacketId, delivery: &Delivery, order: u64) {
         let within = self.within_of(delivery.message.topic());
         let sequence = delivery.sequence.to_be_bytes();
         self.value.extend_from_slice(&sequence);
@@ -247,11 +271,18 @@ impl Journal {
 
     /// PUBREC came: the message must not be sent again.
     pub fn released(&mut self, queue: u32, packet_id: PacketId) {
+        if queue == 0 {
+            return;
+        }
         self.put(SENT, queue, &packet_id.to_be_bytes(), self.usual());
     }
 
     /// The id is free. What is sent under it next is behind this in the log.
+    #[inline]
     pub fn not_sent(&mut self, queue: u32, packet_id: PacketId) {
+        if queue == 0 {
+            return;
+        }
         self.delete(SENT, queue, &packet_id.to_be_bytes(), self.soon());
     }
 
@@ -287,10 +318,14 @@ impl Journal {
     }
 
     /// The message that was on its way: kept once, for all the queues it waits in.
+    #[inline]
     pub fn message(&mut self, content: &Content, qos: QoS, is_acknowledged: bool) {
-        if self.waiting.is_empty() {
-            return;
+        if !self.waiting.is_empty() {
+            self.put_message(content, qos, is_acknowledged);
         }
+    }
+
+    fn put_message(&mut self, content: &Content, qos: QoS, is_acknowledged: bool) {
         let within = match is_acknowledged {
             true => self.within_of(content.topic),
             false => self.soon(),
@@ -314,12 +349,12 @@ impl Journal {
     }
 
     /// It has left the queue, if it was kept.
+    #[inline]
     pub fn done(&mut self, queue: u32, sequence: Sequence) {
-        if sequence == 0 {
-            return;
+        if sequence != 0 {
+            self.note(self.soon());
+            self.records.done(queue, sequence);
         }
-        self.note(self.soon());
-        self.records.done(queue, sequence);
     }
 
     pub fn retained(&mut self, content: &Content, qos: QoS, publisher: u64, is_acknowledged: bool) {
@@ -372,11 +407,7 @@ impl Journal {
 
     // ---- records ------------------------------------------------------------------------------
 
-    /// Of a session that is not durable, nothing is kept.
     fn put(&mut self, kind: u8, queue: u32, name: &[u8], within: Millis) {
-        if queue == 0 {
-            return self.value.clear();
-        }
         self.key.push(kind);
         self.key.extend_from_slice(&queue.to_be_bytes());
         self.key.extend_from_slice(name);
@@ -402,9 +433,6 @@ impl Journal {
     }
 
     fn delete(&mut self, kind: u8, queue: u32, name: &[u8], within: Millis) {
-        if queue == 0 {
-            return;
-        }
         self.key.push(kind);
         self.key.extend_from_slice(&queue.to_be_bytes());
         self.key.extend_from_slice(name);

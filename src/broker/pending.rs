@@ -260,7 +260,7 @@ impl Pending {
     /// Whether a message from this place may have been sent before.
     pub fn is_doubtful(&self, sequence: Sequence) -> bool {
         let distance = self.doubtful.wrapping_sub(sequence) as i32;
-        sequence != 0 && self.doubtful != 0 && distance >= 0
+        self.doubtful != 0 && distance >= 0
     }
 
     /// Messages in flight that were sent on this connection.

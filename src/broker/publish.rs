@@ -286,7 +286,9 @@ impl Broker {
     ) -> Result<(), Refusal> {
         match acked {
             Acked::Done(sequence) => {
-                self.journal.done(self.sessions[session].queue, sequence);
+                if sequence != 0 {
+                    self.journal.done(self.sessions[session].queue, sequence);
+                }
                 self.pump(session, now);
                 Ok(())
             }

@@ -88,7 +88,9 @@ impl Broker {
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
         let Some(first) = session.pending().first_queued() else {
-            self.fetch(id);
+            if !session.pending().shelf.is_empty() {
+                self.fetch(id);
+            }
             return false;
         };
         let (qos, bytes) = (first.qos, first.message.len());
@@ -269,8 +271,9 @@ fn send_first(
 ) -> Sent {
     let packet_id =
         (delivery.qos > QoS::AtMostOnce).then(|| session.pending_mut().next_packet_id());
-    let is_doubtful = session.pending().is_doubtful(delivery.sequence);
-    let dup = delivery.qos == QoS::AtLeastOnce && is_doubtful;
+    let dup = delivery.sequence != 0
+        && delivery.qos == QoS::AtLeastOnce
+        && session.pending().is_doubtful(delivery.sequence);
     let sending = sending(&delivery, dup, packet_id);
     let content = delivery.message.content();
     let sent = connections.publish(connection, &content, sending, now);

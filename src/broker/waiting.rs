@@ -11,7 +11,7 @@ use super::printable::Printable;
 use super::shelf::Sequence;
 use super::subscriptions::{Matches, Subscriber, SubscriptionKey};
 use super::{Broker, SessionId};
-use crate::packet::{QoS, Refusal};
+use crate::packet::{PacketId, QoS, Refusal};
 
 impl Broker {
     /// Where nothing new can be kept, what would have to be is refused as a whole: what is
@@ -88,9 +88,24 @@ impl Broker {
         true
     }
 
+    /// The message on its way was sent to a durable session; until it is acknowledged, it has a
+    /// place in its queue.
+    pub(super) fn keep_sent(
+        &mut self,
+        id: SessionId,
+        way: Way,
+        packet_id: PacketId,
+        delivery: &mut Delivery,
+    ) {
+        delivery.sequence = self.wait(id, way);
+        let session = &self.sessions[id];
+        let order = session.pending().order();
+        self.journal.sent(session.queue, packet_id, delivery, order);
+    }
+
     /// The message on its way gets a place in the queue of a durable session, see
     /// [`Broker::keep`].
-    pub(super) fn wait(&mut self, id: SessionId, way: Way) -> Sequence {
+    fn wait(&mut self, id: SessionId, way: Way) -> Sequence {
         let session = &mut self.sessions[id];
         if session.queue == 0 {
             return 0;
