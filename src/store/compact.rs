@@ -4,10 +4,13 @@
 //! these need not be copied. The copies precede the records of the batch that is committed with
 //! them, as these may be about what is copied.
 
+use std::io;
+
 use super::Store;
 use super::disk::Disk;
-use super::format::{FRAME, Frame, HEADER, number_at};
+use super::format::{FRAME, Frame, HEADER, Place};
 use super::index::{Index, Segment};
+use super::window::Window;
 use crate::record::{Batch, Record};
 
 /// Copied per commit, besides twice what is committed: faster than room is taken.
@@ -15,25 +18,15 @@ const COPY: usize = 4 << 10;
 /// Looked at per commit, besides twice what is committed.
 const LOOK: usize = 64 << 10;
 /// Dead segments that are worth less than copying.
-const SLACK: u64 = 4;
+const SLACK: i64 = 4;
 
 /// How far the oldest segment has been looked at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compaction {
-    segment: u32,
-    /// The frame behind this one.
-    next: u32,
-    /// Of this frame.
-    records: Vec<u8>,
-    /// Where they begin.
-    start: u32,
-    at: usize,
-}
-
-/// Why nothing more is copied.
-enum Stop {
-    End,
-    Rot,
+    at: Place,
+    /// Of the frame that is being copied, which was found to be whole.
+    end: u32,
+    window: Window,
 }
 
 impl<D: Disk> Store<D> {
@@ -43,127 +36,98 @@ impl<D: Disk> Store<D> {
         let Some(segment) = self.index.segments.get(&oldest) else {
             return;
         };
-        let is_worth = oldest != self.tail.segment && self.is_wasteful(segment, batch);
-        if !is_worth || self.figures.is_damaged {
+        let is_bad = self.figures.is_damaged || oldest == self.tail.segment;
+        if is_bad || !self.is_wasteful(segment, batch) {
             return;
         }
-        let going_on = self.compaction.take();
-        let going_on = going_on.filter(|compaction| compaction.segment == oldest);
-        let mut compaction = going_on.unwrap_or(Compaction::new(oldest));
-        let usual =
-            (self.options.segment_bytes as usize).saturating_sub(2 * HEADER + FRAME + batch);
-        let copy_max = FRAME + (COPY + 2 * batch).min(usual);
-        let room = match self.spares.len() < super::SPARES {
+        if self.compaction.at.segment != oldest {
+            self.compaction = Compaction::default();
+            self.compaction.at.segment = oldest;
+            self.compaction.at.offset = HEADER as u32;
+        }
+        if self.copy_from_oldest(batch).is_err() {
+            self.figures.is_damaged = true;
+        }
+    }
+
+    fn copy_from_oldest(&mut self, batch: usize) -> io::Result<()> {
+        let room = match self.is_full() {
             true => self.tail.room().saturating_sub(batch),
             false => usize::MAX,
         };
+        let usual = self.options.segment_bytes as usize - 2 * HEADER;
+        let most = (FRAME + COPY + 2 * batch).min(usual.saturating_sub(batch));
+        let Compaction { at, end, window } = &mut self.compaction;
         let mut looked = 0;
         while looked < LOOK + 2 * batch {
-            let Some((record, length)) = compaction.record() else {
-                match compaction.load(&mut self.disk, segment) {
-                    Ok(length) => looked += length,
-                    Err(Stop::End) => break,
-                    Err(Stop::Rot) => {
-                        self.figures.is_damaged = true;
-                        break;
-                    }
-                }
+            if at.offset >= *end {
+                let Some(length) = next_frame(at, window, &mut self.disk, &self.index)? else {
+                    return Ok(());
+                };
+                looked += length;
+                *end = at.offset + length as u32;
+                at.offset += FRAME as u32;
                 continue;
-            };
-            let copied = self.frame.len();
-            let is_first = copied == FRAME;
-            let place = (oldest, compaction.start + compaction.at as u32);
-            copy_living(&self.index, place, &record, &mut self.frame);
-            let is_too_much = self.frame.len() > room || self.frame.len() > copy_max && !is_first;
-            if is_too_much {
-                self.frame.bytes_mut().truncate(copied);
-                break;
             }
-            compaction.at += length;
+            let (record, length) = window.record(&mut self.disk, &self.index, *at)?;
+            let copied = self.frame.len();
+            copy_living(&self.index, *at, &record, &mut self.frame);
+            let is_too_much = self.frame.len() > most && copied > FRAME;
+            if is_too_much || self.frame.len() > room {
+                self.frame.bytes_mut().truncate(copied);
+                return Ok(());
+            }
+            at.offset += length as u32;
         }
-        self.compaction = Some(compaction);
+        Ok(())
     }
 
     /// Whether copying brings more than it takes. Where there is no room to be had it brings more.
     fn is_wasteful(&self, oldest: &Segment, batch: usize) -> bool {
-        let (live, used) = self.index.live_and_used();
-        let dead = used.saturating_sub(live);
-        let segment = u64::from(self.options.segment_bytes);
+        let (live, total) = self.index.live_and_used();
+        let dead = total - live;
+        let segment = i64::from(self.options.segment_bytes);
         if !self.is_full() {
             return dead > live + SLACK * segment;
         }
-        let room = self.tail.room() as u64 + self.spares.len() as u64 * segment;
-        dead > segment && room > oldest.live() + segment / 4 + batch as u64
+        let room = self.tail.room() as i64 + self.spares.len() as i64 * segment;
+        dead > segment && room > oldest.live + segment / 4 + batch as i64
     }
 }
 
-impl Compaction {
-    fn new(segment: u32) -> Compaction {
-        Compaction {
-            segment,
-            next: HEADER as u32,
-            records: Vec::new(),
-            start: 0,
-            at: 0,
-        }
-    }
-
-    fn record(&self) -> Option<(Record<'_>, usize)> {
-        Record::parse(self.records.get(self.at..)?)
-    }
-
-    /// The next frame; its length.
-    fn load(&mut self, disk: &mut impl Disk, segment: &Segment) -> Result<usize, Stop> {
-        if self.at < self.records.len() {
-            return Err(Stop::Rot);
-        }
-        let gap = segment.gaps.iter().find(|(from, _)| *from == self.next);
-        let start = gap.map_or(self.next, |(_, to)| *to);
-        (self.at, self.next) = (0, start);
-        self.records.clear();
-        if start >= segment.used {
-            return Err(Stop::End);
-        }
-        let mut frame = vec![0; FRAME];
-        let is_read = |read: std::io::Result<usize>| read.is_ok();
-        if !is_read(disk.read(segment.file, u64::from(start), &mut frame)) {
-            return Err(Stop::Rot);
-        }
-        let length = number_at(&frame, 4).unwrap_or_default() as usize;
-        if length > (segment.used - start) as usize {
-            return Err(Stop::Rot);
-        }
-        frame.resize(FRAME + length, 0);
-        if !is_read(disk.read(segment.file, u64::from(start), &mut frame))
-            || Frame::at(&frame, segment.mark, 0).is_none()
-        {
-            return Err(Stop::Rot);
-        }
-        self.start = start + FRAME as u32;
-        self.next = self.start + length as u32;
-        frame.drain(..FRAME);
-        self.records = frame;
-        Ok(FRAME + length)
-    }
-}
-
-/// What still counts of the record that stands at a place.
-fn copy_living(
+/// Finds the frame that stands there, or behind what is bad there; its length.
+fn next_frame(
+    at: &mut Place,
+    window: &mut Window,
+    disk: &mut impl Disk,
     index: &Index,
-    (segment, offset): (u32, u32),
-    record: &Record<'_>,
-    into: &mut Batch,
-) {
+) -> io::Result<Option<usize>> {
+    let Some(segment) = index.segments.get(&at.segment) else {
+        return Ok(None);
+    };
+    if let Some(gap) = segment.gaps.iter().find(|gap| gap.start == at.offset) {
+        at.offset = gap.end;
+    }
+    if at.offset >= segment.used {
+        return Ok(None);
+    }
+    let length = |bytes: &[u8]| Frame::at(bytes, segment.mark, 0).map(|frame| frame.end);
+    let frame = window.bytes(disk, index, *at, length)?;
+    Ok(Some(frame.len()))
+}
+
+/// What still counts of the record that stands there.
+fn copy_living(index: &Index, place: Place, record: &Record<'_>, into: &mut Batch) {
     match record {
         Record::Put { key, value } => {
-            if index.is_value(key, segment, offset) {
+            if index.value(key) == Some(place) {
                 into.put(key, value);
             }
         }
         Record::Message { refs, body } => {
-            let waiting = refs.clone().filter(|reference| {
-                index.is_waiting(reference.queue, reference.sequence, segment, offset)
-            });
+            let waiting = refs
+                .clone()
+                .filter(|found| index.message(found.queue, found.sequence) == Some(place));
             into.message(waiting, body);
         }
         Record::Delete { .. } | Record::Done { .. } | Record::Drop { .. } => {}

@@ -3,12 +3,13 @@
 //! A file is named by a number. What is written is not on the medium before `sync`, and that a
 //! file exists not before `sync_directory`: the crash tests have a disk that takes this literally.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::error::StoreError;
 
@@ -31,32 +32,42 @@ pub trait Disk {
     fn keep(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// Files that are held open for reading.
-const READERS_MAX: usize = 8;
+/// What is read at once where a larger read has failed.
+const PIECE: u64 = 4096;
 const EXTENSION: &str = ".log";
+
+/// All of it, or where a part of that cannot be read, what there is up to the next piece.
+pub fn read_some(disk: &mut impl Disk, file: u32, from: u64, into: &mut [u8]) -> io::Result<usize> {
+    let piece = into.len().min(next_piece(from) as usize);
+    let all = disk.read(file, from, into);
+    all.or_else(|_| disk.read(file, from, &mut into[..piece]))
+}
+
+/// How far the next piece is away.
+pub fn next_piece(from: u64) -> u64 {
+    PIECE - from % PIECE
+}
 
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     /// Held, not read.
-    _lock: Option<File>,
+    lock: Option<File>,
     writer: Option<(u32, File)>,
-    /// The latest one last.
-    readers: Vec<(u32, File)>,
+    reader: Option<(u32, File)>,
 }
 
 impl Directory {
     /// Makes the directory if there is none, and has it alone.
     pub fn open(path: &Path) -> Result<Directory, StoreError> {
-        let place = path.display().to_string();
-        match Directory::locked(path) {
-            Ok(Some(directory)) => Ok(directory),
-            Ok(None) => Err(StoreError::Locked { place }),
-            Err(error) => Err(StoreError::Failed {
-                place,
-                doing: "open the store",
-                error,
-            }),
+        let mut directory = Directory::look(path);
+        let place = directory.place();
+        match directory.lock() {
+            Ok(()) => Ok(directory),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(StoreError::Locked { place })
+            }
+            Err(error) => Err(StoreError::failed(&directory, "open the store", error)),
         }
     }
 
@@ -64,59 +75,43 @@ impl Directory {
     pub fn look(path: &Path) -> Directory {
         Directory {
             path: path.to_owned(),
-            _lock: None,
+            lock: None,
             writer: None,
-            readers: Vec::new(),
+            reader: None,
         }
     }
 
-    fn locked(path: &Path) -> io::Result<Option<Directory>> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
-            if let Some(parent) = path.canonicalize()?.parent() {
+    fn lock(&mut self) -> io::Result<()> {
+        if !self.path.is_dir() {
+            fs::create_dir_all(&self.path)?;
+            if let Some(parent) = self.path.canonicalize()?.parent() {
                 File::open(parent)?.sync_all()?;
             }
         }
-        let lock = path.join("lock");
-        let lock = OpenOptions::new().create(true).append(true).open(lock)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Directory {
-                _lock: Some(lock),
-                ..Directory::look(path)
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let (mut options, name) = (OpenOptions::new(), self.path.join("lock"));
+        let lock = options.create(true).append(true).open(name)?;
+        lock.try_lock()?;
+        self.lock = Some(lock);
+        Ok(())
     }
+}
 
-    fn file(&self, file: u32) -> PathBuf {
-        self.path.join(format!("{file:08x}{EXTENSION}"))
-    }
+fn path(directory: &Path, file: u32) -> PathBuf {
+    directory.join(format!("{file:08x}{EXTENSION}"))
+}
 
-    fn reader(&mut self, file: u32) -> io::Result<&File> {
-        let reader = match self.readers.iter().position(|(of, _)| *of == file) {
-            Some(index) => self.readers.remove(index),
-            None => (file, File::open(self.file(file))?),
-        };
-        if self.readers.len() == READERS_MAX {
-            self.readers.remove(0);
-        }
-        self.readers.push(reader);
-        Ok(&self.readers[self.readers.len() - 1].1)
-    }
-
-    fn writer(&mut self, file: u32) -> io::Result<&File> {
-        let writer = match self.writer.take() {
-            Some(writer) if writer.0 == file => writer,
-            _ => (file, OpenOptions::new().write(true).open(self.file(file))?),
-        };
-        Ok(&self.writer.insert(writer).1)
-    }
-
-    fn forget(&mut self, file: u32) {
-        self.readers.retain(|(of, _)| *of != file);
-        self.writer.take_if(|(of, _)| *of == file);
-    }
+/// The file, which from now on is the one that is held open.
+fn hold<'a>(
+    held: &'a mut Option<(u32, File)>,
+    directory: &Path,
+    file: u32,
+    options: &OpenOptions,
+) -> io::Result<&'a File> {
+    let open = match held.take() {
+        Some(open) if open.0 == file => open,
+        _ => (file, options.open(path(directory, file))?),
+    };
+    Ok(&held.insert(open).1)
 }
 
 impl Disk for Directory {
@@ -130,24 +125,21 @@ impl Disk for Directory {
             let entry = entry?;
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_suffix(EXTENSION));
-            let number = number.filter(|number| number.len() == 8);
-            let Some(file) = number.and_then(|number| u32::from_str_radix(number, 16).ok()) else {
-                continue;
-            };
-            files.push((file, entry.metadata()?.len()));
+            if let Some(number) = number.filter(|number| number.len() == 8)
+                && let Ok(file) = u32::from_str_radix(number, 16)
+            {
+                files.push((file, entry.metadata()?.len()));
+            }
         }
         Ok(files)
     }
 
     fn create(&mut self, file: u32, length: u64) -> io::Result<()> {
-        let path = self.file(file);
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
+        let path = path(&self.path, file);
+        let created = File::create_new(&path)?;
         let taken = match fallocate(&created, FallocateFlags::empty(), 0, length) {
             // A file system that cannot: room is then taken by writing.
-            Err(rustix::io::Errno::OPNOTSUPP) => {
+            Err(Errno::OPNOTSUPP) => {
                 io::copy(&mut io::repeat(0).take(length), &mut &created).map(|_| ())
             }
             taken => taken.map_err(io::Error::from),
@@ -159,7 +151,8 @@ impl Disk for Directory {
     }
 
     fn read(&mut self, file: u32, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let reader = self.reader(file)?;
+        let mut options = OpenOptions::new();
+        let reader = hold(&mut self.reader, &self.path, file, options.read(true))?;
         let mut done = 0;
         while done < into.len() {
             match reader.read_at(&mut into[done..], offset + done as u64) {
@@ -173,17 +166,22 @@ impl Disk for Directory {
     }
 
     fn write(&mut self, file: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.writer(file)?.write_all_at(bytes, offset)
+        let mut options = OpenOptions::new();
+        let writer = hold(&mut self.writer, &self.path, file, options.write(true))?;
+        writer.write_all_at(bytes, offset)
     }
 
     fn sync(&mut self, file: u32) -> io::Result<()> {
         match &self.writer {
             Some((of, writer)) if *of == file => writer.sync_data(),
             // The writer stays open: it is the one that is told of what failed since.
-            _ => OpenOptions::new()
-                .write(true)
-                .open(self.file(file))?
-                .sync_data(),
+            _ => {
+                let mut options = OpenOptions::new();
+                options
+                    .write(true)
+                    .open(path(&self.path, file))?
+                    .sync_data()
+            }
         }
     }
 
@@ -192,13 +190,12 @@ impl Disk for Directory {
     }
 
     fn remove(&mut self, file: u32) -> io::Result<()> {
-        self.forget(file);
-        fs::remove_file(self.file(file))
+        self.reader = None;
+        fs::remove_file(path(&self.path, file))
     }
 
     fn rename(&mut self, file: u32, name: &str) -> io::Result<()> {
-        self.forget(file);
-        fs::rename(self.file(file), self.path.join(name))
+        fs::rename(path(&self.path, file), self.path.join(name))
     }
 
     fn keep(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {

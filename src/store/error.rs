@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use super::disk::Disk;
+use super::format::{Place, VERSION};
+
 #[derive(Debug)]
 pub enum StoreError {
     /// Another process has it.
@@ -12,8 +15,6 @@ pub enum StoreError {
     Version { place: String, version: u32 },
     /// No room. Nothing of the batch was kept; smaller ones may still fit.
     Full { place: String, error: io::Error },
-    /// A batch beyond what a segment can address.
-    TooLarge { bytes: usize },
     /// The disk refused. If it was a write or a sync, the store takes no more.
     Failed {
         place: String,
@@ -22,12 +23,36 @@ pub enum StoreError {
     },
     /// A write or a sync failed before: what is on the medium is not known.
     Broken { place: String },
-    /// What was written cannot be read any more.
-    Damaged {
-        place: String,
-        segment: u32,
-        offset: u32,
-    },
+}
+
+impl StoreError {
+    pub(super) fn failed(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
+        let place = disk.place();
+        StoreError::Failed {
+            place,
+            doing,
+            error,
+        }
+    }
+
+    /// Want of room is no fault.
+    pub(super) fn refused(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let place = disk.place();
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => StoreError::Full { place, error },
+            _ => StoreError::failed(disk, doing, error),
+        }
+    }
+}
+
+/// What was written cannot be read any more.
+pub fn rot(place: Place) -> io::Error {
+    let Place { segment, offset } = place;
+    let advice = "start midge again, it sets the bad part aside";
+    io::Error::other(format!(
+        "segment {segment} has gone bad at byte {offset} ({advice})"
+    ))
 }
 
 impl fmt::Display for StoreError {
@@ -39,17 +64,13 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Version { place, version } => write!(
                 f,
-                "{place} was written in format {version}, this midge knows {}: use the midge \
-                 that wrote it, or another directory",
-                super::format::VERSION
+                "{place} was written in format {version}, this midge knows {VERSION}: use the \
+                 midge that wrote it, or another directory"
             ),
             StoreError::Full { place, error } => write!(
                 f,
                 "no room in {place} ({error}): make space there, midge goes on by itself"
             ),
-            StoreError::TooLarge { bytes } => {
-                write!(f, "{bytes} bytes are too many to be kept at once")
-            }
             StoreError::Failed {
                 place,
                 doing,
@@ -62,28 +83,8 @@ impl fmt::Display for StoreError {
                 f,
                 "{place} failed before and takes no more: check the medium, then start midge again"
             ),
-            StoreError::Damaged {
-                place,
-                segment,
-                offset,
-            } => write!(
-                f,
-                "segment {segment} of {place} has gone bad at byte {offset}: start midge again, it \
-                 sets the bad part aside"
-            ),
         }
     }
 }
 
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            StoreError::Full { error, .. } | StoreError::Failed { error, .. } => Some(error),
-            StoreError::Locked { .. }
-            | StoreError::Version { .. }
-            | StoreError::TooLarge { .. }
-            | StoreError::Broken { .. }
-            | StoreError::Damaged { .. } => None,
-        }
-    }
-}
+impl Error for StoreError {}

@@ -13,14 +13,22 @@ pub const HEADER: usize = 48;
 /// Of what precedes a frame's records.
 pub const FRAME: usize = 24;
 /// Far from where counting segments would overflow; 2,000 TiB written by the size of 1 MiB.
-pub const SEQUENCE_MAX: u32 = u32::MAX / 2;
+const SEQUENCE_MAX: u32 = u32::MAX / 2;
 
 const MAGIC: &[u8; 8] = b"midgelog";
 const HEADER_CRC: usize = HEADER - 4;
 const FRAME_CRC: usize = FRAME - 4;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Of a record, or a frame: its segment by sequence, and where it begins in that.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub struct Place {
+    pub segment: u32,
+    pub offset: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub struct Header {
+    pub version: u32,
     /// Of the segment in bytes, headers included.
     pub size: u32,
     pub sequence: u32,
@@ -31,56 +39,34 @@ pub struct Header {
     pub nonce: u64,
 }
 
-/// What stands where a header should.
-pub enum Found {
-    Header(Header),
-    OtherVersion(u32),
-    Zeros,
-    Rot,
-}
-
 impl Header {
     pub fn encode(&self) -> [u8; HEADER] {
+        let Header { version, size, .. } = *self;
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(MAGIC);
-        let fields = [
-            VERSION,
-            self.size,
-            self.sequence,
-            self.first,
-            self.previous_end,
-        ];
-        for (at, field) in (8..).step_by(4).zip(fields) {
-            bytes[at..at + 4].copy_from_slice(&field.to_le_bytes());
-        }
+        let order = [self.sequence, self.first, self.previous_end];
+        put_numbers(&mut bytes[8..], &[version, size]);
+        put_numbers(&mut bytes[16..], &order);
         bytes[32..40].copy_from_slice(&self.nonce.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..HEADER_CRC]);
-        bytes[HEADER_CRC..].copy_from_slice(&crc.to_le_bytes());
+        put_numbers(&mut bytes[HEADER_CRC..], &[crc]);
         bytes
     }
 
-    pub fn decode(bytes: &[u8; HEADER]) -> Found {
+    pub fn decode(bytes: &[u8; HEADER]) -> Option<Header> {
         let field = |at| number_at(bytes, at).unwrap_or_default();
-        if bytes == &[0; HEADER] {
-            return Found::Zeros;
-        }
-        if !bytes.starts_with(MAGIC) || field(HEADER_CRC) != crc32fast::hash(&bytes[..HEADER_CRC]) {
-            return Found::Rot;
-        }
-        if field(8) != VERSION {
-            return Found::OtherVersion(field(8));
-        }
         let header = Header {
+            version: field(8),
             size: field(12),
             sequence: field(16),
             first: field(20),
             previous_end: field(24),
             nonce: u64::from(field(32)) | u64::from(field(36)) << 32,
         };
-        match header.sequence <= SEQUENCE_MAX && header.size as usize >= 2 * HEADER {
-            true => Found::Header(header),
-            false => Found::Rot,
-        }
+        let is_whole = field(HEADER_CRC) == crc32fast::hash(&bytes[..HEADER_CRC]);
+        let is_possible = header.sequence <= SEQUENCE_MAX && header.size as usize >= 2 * HEADER;
+        let is_header = bytes.starts_with(MAGIC) && is_whole;
+        (is_header && (is_possible || header.version != VERSION)).then_some(header)
     }
 
     /// What each frame of the segment begins with.
@@ -127,14 +113,9 @@ impl<'a> Frame<'a> {
     /// Fills in what precedes the records; returns the checksum.
     pub fn seal(frame: &mut [u8], mark: u32, previous: u32, synced: u32, first: u32) -> u32 {
         let length = (frame.len() - FRAME) as u32;
-        for (index, field) in [mark, length, previous, synced, first]
-            .into_iter()
-            .enumerate()
-        {
-            frame[4 * index..4 * index + 4].copy_from_slice(&field.to_le_bytes());
-        }
+        put_numbers(frame, &[mark, length, previous, synced, first]);
         let crc = frame_crc(frame);
-        frame[FRAME_CRC..FRAME].copy_from_slice(&crc.to_le_bytes());
+        put_numbers(&mut frame[FRAME_CRC..], &[crc]);
         crc
     }
 }
@@ -146,7 +127,100 @@ fn frame_crc(frame: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-pub fn number_at(bytes: &[u8], at: usize) -> Option<u32> {
+fn number_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
+}
+
+fn put_numbers(bytes: &mut [u8], numbers: &[u32]) {
+    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// A frame counts where it continues the one before it. Where none does, the log has ended (a torn
+/// tail) or a part has gone bad. It is rot if the segment was whole (its successor says where it
+/// ends), or if a frame further on was written when the bad part had been on the medium already;
+/// frames beyond a torn tail were not, and are no part of the log.
+pub struct Walk<'a> {
+    segment: &'a [u8],
+    mark: u32,
+    /// Known of all but the newest.
+    end: Option<usize>,
+    /// Where the frames end, once there are no more steps.
+    pub at: usize,
+    /// The checksum that the next frame must name; none behind a gap.
+    chain: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Step<'a> {
+    Frame(Frame<'a>),
+    /// From here on, this is bad.
+    Gap(usize, &'a [u8]),
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(segment: &'a [u8], header: &Header, end: Option<u32>) -> Walk<'a> {
+        let size = segment.len().min(header.size as usize) - HEADER;
+        let end = end.map(|end| (end as usize).min(size));
+        Walk {
+            segment: &segment[..end.unwrap_or(size)],
+            mark: header.mark(),
+            end,
+            at: HEADER,
+            chain: Some(header.mark()),
+        }
+    }
+
+    /// What the next frame is to continue. Behind a gap at the very end nobody knows.
+    pub fn last_crc(&self) -> u32 {
+        self.chain.unwrap_or(self.mark)
+    }
+
+    /// Whether the log broke off while a frame was written.
+    pub fn is_torn(&self) -> bool {
+        let field = |at| number_at(self.segment, at);
+        self.end.is_none()
+            && (field(self.at) == Some(self.mark) || field(self.at + 8) == Some(self.last_crc()))
+    }
+
+    /// Where to go on behind what is bad.
+    fn resume(&self) -> Option<usize> {
+        let (mut first, mut at) = (None, self.at + 1);
+        let mark = self.mark.to_le_bytes();
+        while let Some(rest) = self.segment.get(at..) {
+            at += rest.windows(mark.len()).position(|bytes| bytes == mark)?;
+            let Some(frame) = Frame::at(self.segment, self.mark, at) else {
+                at += 1;
+                continue;
+            };
+            first = first.or(Some(at));
+            if self.end.is_some() || frame.synced as usize > self.at {
+                return first;
+            }
+            at = frame.end;
+        }
+        None
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        if self.end.is_some_and(|end| self.at >= end) {
+            return None;
+        }
+        let frame = Frame::at(self.segment, self.mark, self.at);
+        let next = frame.filter(|frame| self.chain.is_none_or(|chain| chain == frame.previous));
+        if let Some(frame) = next {
+            (self.at, self.chain) = (frame.end, Some(frame.crc));
+            return Some(Step::Frame(frame));
+        }
+        let to = self.resume().or(self.end)?;
+        let from = std::mem::replace(&mut self.at, to);
+        self.chain = None;
+        Some(Step::Gap(from, &self.segment[from..to]))
+    }
 }

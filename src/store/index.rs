@@ -7,82 +7,83 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
+use std::ops::Range;
 
-use super::format::{FRAME, HEADER, Header};
+use super::format::{FRAME, HEADER, Header, Place};
 use super::queue::{Entry, Queue, Size};
 use crate::record::{self, Record};
 
 /// Of what precedes key and value.
 const PUT_BYTES: usize = 9;
 
-/// Where a key's latest value is.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    pub segment: u32,
-    pub offset: u32,
-    /// Of its record.
-    length: u32,
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Segment {
     pub file: u32,
     pub size: u32,
     pub mark: u32,
     /// Where its frames end.
     pub used: u32,
-    /// From, to: what could not be read.
-    pub gaps: Vec<(u32, u32)>,
-    items: u64,
-    live: u64,
+    /// What could not be read.
+    pub gaps: Vec<Range<u32>>,
+    items: i64,
+    /// Bytes that count.
+    pub live: i64,
 }
 
-#[derive(Debug)]
+impl Segment {
+    pub fn new(file: u32, header: &Header) -> Segment {
+        Segment {
+            file,
+            size: header.size,
+            mark: header.mark(),
+            used: HEADER as u32,
+            gaps: Vec::new(),
+            items: 0,
+            live: 0,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 pub struct Index {
     /// By sequence.
     pub segments: BTreeMap<u32, Segment>,
-    keys: HashMap<u128, Place>,
-    queues: HashMap<u32, Queue>,
+    /// Where a key's latest value is, and the length of its record.
+    keys: HashMap<u128, (Place, u32)>,
+    pub queues: BTreeMap<u32, Queue>,
     nonce: u64,
-    /// While the log is read, queues need not be in order.
-    is_reading: bool,
+    /// While the log is read, queues need not be in order, nor what is counted right.
+    is_settled: bool,
 }
 
 impl Index {
     pub fn new(nonce: u64) -> Index {
         Index {
-            segments: BTreeMap::new(),
-            keys: HashMap::new(),
-            queues: HashMap::new(),
             nonce,
-            is_reading: true,
+            ..Index::default()
         }
     }
 
     /// The records of the frame that begins there take effect.
     pub fn apply_all(&mut self, segment: u32, frame: usize, records: &[u8]) {
         for (offset, record) in record::records(records) {
-            self.apply(segment, (frame + FRAME + offset) as u32, &record);
+            let offset = (frame + FRAME + offset) as u32;
+            self.apply(Place { segment, offset }, &record);
         }
     }
 
-    /// The record takes effect. It stands at this place of the log.
-    pub fn apply(&mut self, segment: u32, offset: u32, record: &Record<'_>) {
+    /// The record, which stands at this place of the log, takes effect.
+    fn apply(&mut self, place: Place, record: &Record<'_>) {
         match record {
             Record::Put { key, value } => {
                 let length = (PUT_BYTES + key.len() + value.len()) as u32;
-                let place = Place {
-                    segment,
-                    offset,
-                    length,
-                };
-                let old = self.keys.insert(self.hash(key), place);
-                self.lose(old.map(|old| (old.segment, u64::from(old.length))));
-                self.gain(segment, u64::from(length));
+                let old = self.keys.insert(self.hash(key), (place, length));
+                self.lose(old);
+                count(&mut self.segments, place, 1, length);
             }
             Record::Delete { key } => {
                 let old = self.keys.remove(&self.hash(key));
-                self.lose(old.map(|old| (old.segment, u64::from(old.length))));
+                self.lose(old);
             }
             Record::Message { refs, body } => {
                 let size = Size::new(body.len(), refs.clone().count());
@@ -91,14 +92,13 @@ impl Index {
                     let old = queue.put(Entry {
                         sequence: reference.sequence,
                         size,
-                        segment,
-                        offset,
+                        place,
                     });
-                    if !self.is_reading {
+                    if self.is_settled {
                         queue.settle();
                     }
-                    self.lose(old.map(|old| (old.segment, old.size.share())));
-                    self.gain(segment, size.share());
+                    self.lose(old.map(|old| (old.place, old.size.share())));
+                    count(&mut self.segments, place, 1, size.share());
                 }
             }
             Record::Done { queue, sequence } => {
@@ -109,12 +109,11 @@ impl Index {
                 if waiting.is_empty() {
                     self.queues.remove(queue);
                 }
-                self.lose(old.map(|old| (old.segment, old.size.share())));
+                self.lose(old.map(|old| (old.place, old.size.share())));
             }
             Record::Drop { queue } => {
-                let gone = self.queues.remove(queue).unwrap_or_default();
-                for old in gone.entries() {
-                    self.lose(Some((old.segment, old.size.share())));
+                for old in self.queues.remove(queue).unwrap_or_default().behind(None) {
+                    self.lose(Some((old.place, old.size.share())));
                 }
             }
         }
@@ -125,86 +124,56 @@ impl Index {
         for segment in self.segments.values_mut() {
             (segment.items, segment.live) = (0, 0);
         }
-        let segments = &mut self.segments;
-        let mut gain = |segment, bytes| {
-            if let Some(segment) = segments.get_mut(&segment) {
-                segment.gain(bytes);
-            }
-        };
-        for place in self.keys.values() {
-            gain(place.segment, u64::from(place.length));
+        for (place, length) in self.keys.values() {
+            count(&mut self.segments, *place, 1, *length);
         }
         self.queues.retain(|_, queue| {
             queue.settle();
-            for entry in queue.entries() {
-                gain(entry.segment, entry.size.share());
+            for entry in queue.behind(None) {
+                count(&mut self.segments, entry.place, 1, entry.size.share());
             }
             !queue.is_empty()
         });
-        self.is_reading = false;
+        self.is_settled = true;
     }
 
-    /// Whether what stands there of this key is its latest value.
-    pub fn is_value(&self, key: &[u8], segment: u32, offset: u32) -> bool {
-        let place = self.keys.get(&self.hash(key));
-        place.is_some_and(|place| (place.segment, place.offset) == (segment, offset))
+    /// Where the latest value of this key stands.
+    pub fn value(&self, key: &[u8]) -> Option<Place> {
+        let value = self.keys.get(&self.hash(key));
+        value.map(|(place, _)| *place)
     }
 
-    /// Whether what stands there still waits in this queue.
-    pub fn is_waiting(&self, queue: u32, sequence: u32, segment: u32, offset: u32) -> bool {
-        let queue = self.queues.get(&queue);
-        let entry = queue.and_then(|queue| queue.find(sequence));
-        entry.is_some_and(|entry| (entry.segment, entry.offset) == (segment, offset))
-    }
-
-    pub fn queue(&self, queue: u32) -> Option<&Queue> {
-        self.queues.get(&queue)
-    }
-
-    /// In the order of their numbers.
-    pub fn queues(&self) -> Vec<u32> {
-        let mut queues: Vec<u32> = self.queues.keys().copied().collect();
-        queues.sort_unstable();
-        queues
+    /// Where what waits there stands.
+    pub fn message(&self, queue: u32, sequence: u32) -> Option<Place> {
+        let entry = self.queues.get(&queue)?.find(sequence)?;
+        Some(entry.place)
     }
 
     /// Where the values are, in the order of the log.
-    pub fn places(&self) -> Vec<(u32, u32)> {
-        let places = self.keys.values();
-        let mut places: Vec<(u32, u32)> =
-            places.map(|place| (place.segment, place.offset)).collect();
+    pub fn values(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = self.keys.values().map(|(place, _)| *place).collect();
         places.sort_unstable();
         places
     }
 
     /// The oldest segment in which something counts, or `tail`.
     pub fn first(&self, tail: u32) -> u32 {
-        let mut living = self
-            .segments
-            .iter()
-            .filter(|(_, segment)| segment.items > 0);
-        living.next().map_or(tail, |(sequence, _)| *sequence)
+        let mut segments = self.segments.iter();
+        let oldest = segments.find(|(_, segment)| segment.items > 0);
+        oldest.map_or(tail, |(sequence, _)| *sequence)
     }
 
     /// Bytes that count and bytes that were written, of all segments.
-    pub fn live_and_used(&self) -> (u64, u64) {
+    pub fn live_and_used(&self) -> (i64, i64) {
         let segments = self.segments.values();
         segments.fold((0, 0), |(live, used), segment| {
-            (live + segment.live, used + u64::from(segment.used))
+            (live + segment.live, used + i64::from(segment.used))
         })
     }
 
-    fn gain(&mut self, segment: u32, bytes: u64) {
-        if let Some(segment) = self.segments.get_mut(&segment) {
-            segment.gain(bytes);
-        }
-    }
-
-    fn lose(&mut self, old: Option<(u32, u64)>) {
-        let Some((segment, bytes)) = old else { return };
-        if let Some(segment) = self.segments.get_mut(&segment) {
-            segment.items = segment.items.saturating_sub(1);
-            segment.live = segment.live.saturating_sub(bytes);
+    fn lose(&mut self, old: Option<(Place, u32)>) {
+        if let Some((place, bytes)) = old {
+            count(&mut self.segments, place, -1, bytes);
         }
     }
 
@@ -220,23 +189,10 @@ impl Index {
     }
 }
 
-impl Segment {
-    pub fn new(file: u32, header: &Header) -> Segment {
-        Segment {
-            file,
-            size: header.size,
-            mark: header.mark(),
-            used: HEADER as u32,
-            ..Segment::default()
-        }
-    }
-
-    pub fn live(&self) -> u64 {
-        self.live
-    }
-
-    fn gain(&mut self, bytes: u64) {
-        self.items += 1;
-        self.live += bytes;
+/// So many items more that count, of so many bytes.
+fn count(segments: &mut BTreeMap<u32, Segment>, place: Place, items: i64, bytes: u32) {
+    if let Some(segment) = segments.get_mut(&place.segment) {
+        segment.items += items;
+        segment.live += items * i64::from(bytes);
     }
 }

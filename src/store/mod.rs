@@ -5,9 +5,10 @@
 //! | `format.rs` | bytes ⇄ header, frame; the records in it are [`crate::record`]s |
 //! | `disk.rs` | [`Disk`]: the few verbs it needs; [`Directory`] has them |
 //! | `index.rs`, `queue.rs` | what is where; in memory |
+//! | `window.rs` | records read where they lie |
 //! | `mod.rs` | append, sync, the next segment, fetch |
 //! | `compact.rs` | copying out of the oldest segment what still counts |
-//! | `walk.rs`, `recover.rs` | from files of any content to a store that works |
+//! | `recover.rs` | from files of any content to a store that works |
 //! | `dump.rs` | printing it |
 //!
 //! A batch is one frame: it survives as a whole or not at all, and only behind all before it.
@@ -22,7 +23,6 @@ mod format;
 mod index;
 mod queue;
 mod recover;
-mod walk;
 mod window;
 
 use std::io;
@@ -34,8 +34,10 @@ pub use recover::{Damage, Found, Report};
 
 use crate::record::{Batch, Record};
 use compact::Compaction;
-use format::{FRAME, Frame, HEADER, Header};
+use error::rot;
+use format::{FRAME, Frame, HEADER, Header, VERSION};
 use index::{Index, Segment};
+use queue::Queue;
 use window::Window;
 
 /// Segments that are made ahead. Fewer than these, and the store is full: what is left is for
@@ -97,16 +99,14 @@ pub struct Store<D> {
     options: Options,
     index: Index,
     tail: Tail,
-    /// The oldest segment that is needed, as a frame or header on the medium says.
-    first: u32,
-    /// As the latest one says.
+    /// The oldest segment that is needed, as the latest frame or header says.
     first_written: u32,
     /// Files that may be written over. The first one is taken first.
     spares: Vec<u32>,
     next_file: u32,
     /// Commits until another attempt to make a spare.
     patience: u32,
-    compaction: Option<Compaction>,
+    compaction: Compaction,
     /// What is about to be appended.
     frame: Batch,
     window: Window,
@@ -154,12 +154,11 @@ impl<D: Disk> Store<D> {
             options: options.clone(),
             index: Index::new(options.nonce),
             tail: Tail::default(),
-            first: 0,
             first_written: 0,
             spares: Vec::new(),
             next_file,
             patience: 0,
-            compaction: None,
+            compaction: Compaction::default(),
             frame: Batch::new(),
             window: Window::default(),
             figures: Figures::default(),
@@ -178,7 +177,7 @@ impl<D: Disk> Store<D> {
             let copied = self.frame.len() - FRAME;
             self.frame.bytes_mut().extend_from_slice(batch.bytes());
             if let Err(error) = self.append() {
-                self.compaction = None;
+                self.compaction = Compaction::default();
                 return Err(error);
             }
             self.figures.bytes_copied += copied as u64;
@@ -213,66 +212,65 @@ impl<D: Disk> Store<D> {
         bytes_max: usize,
         mut each: impl FnMut(u32, &[u8], &[u8]),
     ) -> Result<(), StoreError> {
-        let Some(waiting) = self.index.queue(queue) else {
+        let Some(waiting) = self.index.queues.get(&queue) else {
             return Ok(());
         };
         let mut bytes = 0;
-        for entry in waiting.entries().range(waiting.behind(after)..) {
+        for entry in waiting.behind(after) {
             let length = entry.size.length() as usize;
             if bytes > 0 && bytes + length > bytes_max {
                 break;
             }
             bytes += length.max(1);
-            let (segment, offset) = (entry.segment, entry.offset);
-            let record = self
-                .window
-                .record(&mut self.disk, &self.index, segment, offset)?;
-            let message = match record {
+            let read = self.window.record(&mut self.disk, &self.index, entry.place);
+            let message = read.and_then(|(record, _)| match record {
                 Record::Message { mut refs, body } => refs
                     .find(|found| (found.queue, found.sequence) == (queue, entry.sequence))
-                    .map(|found| (found.extra, body)),
-                _ => None,
-            };
-            let Some((extra, body)) = message else {
-                return Err(damaged(&self.disk, segment, offset));
-            };
+                    .map(|found| (found.extra, body))
+                    .ok_or_else(|| rot(entry.place)),
+                _ => Err(rot(entry.place)),
+            });
+            let failed = |error| StoreError::failed(&self.disk, "read the log", error);
+            let (extra, body) = message.map_err(failed)?;
             each(entry.sequence, extra, body);
         }
         Ok(())
     }
 
     pub fn queue_len(&self, queue: u32) -> usize {
-        self.index.queue(queue).map_or(0, |queue| queue.len())
+        self.index.queues.get(&queue).map_or(0, Queue::len)
     }
 
     /// Of the bodies that wait there.
     pub fn queue_bytes(&self, queue: u32) -> u64 {
-        self.index.queue(queue).map_or(0, |queue| queue.bytes())
-    }
-
-    /// Sequence and length of the message behind `after`, or of the front.
-    pub fn next(&self, queue: u32, after: Option<u32>) -> Option<(u32, u32)> {
-        let queue = self.index.queue(queue)?;
-        let entry = queue.entries().get(queue.behind(after))?;
-        Some((entry.sequence, entry.size.length()))
+        self.index.queues.get(&queue).map_or(0, Queue::bytes)
     }
 
     /// The numbers of the queues in which something waits, in their order.
     pub fn queues(&self) -> Vec<u32> {
-        self.index.queues()
+        self.index.queues.keys().copied().collect()
     }
 
     /// Sequence and length of the body of each message that waits there, in order.
     pub fn waiting(&self, queue: u32) -> impl Iterator<Item = (u32, u32)> {
-        let entries = self.index.queue(queue).into_iter();
-        let entries = entries.flat_map(|queue| queue.entries());
-        entries.map(|entry| (entry.sequence, entry.size.length()))
+        self.behind(queue, None)
+    }
+
+    /// The same of the message behind `after`, or of the front.
+    pub fn next(&self, queue: u32, after: Option<u32>) -> Option<(u32, u32)> {
+        self.behind(queue, after).next()
     }
 
     /// The sequence at the back.
     pub fn last(&self, queue: u32) -> Option<u32> {
-        let entry = self.index.queue(queue)?.entries().back()?;
-        Some(entry.sequence)
+        let last = self.index.queues.get(&queue)?.last()?;
+        Some(last.sequence)
+    }
+
+    fn behind(&self, queue: u32, after: Option<u32>) -> impl Iterator<Item = (u32, u32)> {
+        let queue = self.index.queues.get(&queue).into_iter();
+        let entries = queue.flat_map(move |queue| queue.behind(after));
+        entries.map(|entry| (entry.sequence, entry.size.length()))
     }
 
     /// No more room can be had, and what is left should be used for what goes only.
@@ -285,7 +283,7 @@ impl<D: Disk> Store<D> {
         let sizes = self.index.segments.values().map(|segment| segment.size);
         let spares = self.spares.len() as u64 * u64::from(self.options.segment_bytes);
         Figures {
-            live_bytes,
+            live_bytes: live_bytes as u64,
             total_bytes: sizes.map(u64::from).sum::<u64>() + spares,
             segments: self.index.segments.len(),
             ..self.figures
@@ -297,58 +295,50 @@ impl<D: Disk> Store<D> {
         if need > self.tail.room() {
             self.switch(need)?;
         }
-        let Tail {
-            segment,
-            file,
-            mark,
-            end,
-            synced,
-            chain,
-            ..
-        } = self.tail;
-        let first = self.index.first(segment);
+        let tail = &mut self.tail;
+        let first = self.index.first(tail.segment);
         let frame = self.frame.bytes_mut();
-        let crc = Frame::seal(frame, mark, chain, synced as u32, first);
-        let written = self.disk.write(file, end as u64, frame);
-        written.map_err(|error| self.refused("write the log", error))?;
+        let crc = Frame::seal(frame, tail.mark, tail.chain, tail.synced as u32, first);
+        if let Err(error) = self.disk.write(tail.file, tail.end as u64, frame) {
+            let error = StoreError::refused(&self.disk, "write the log", error);
+            self.is_broken = !matches!(error, StoreError::Full { .. });
+            return Err(error);
+        }
         self.first_written = first;
-        self.tail.chain = crc;
-        self.tail.end = end + need;
         self.figures.bytes_written += need as u64;
-        if let Some(segment) = self.index.segments.get_mut(&segment) {
-            segment.used = self.tail.end as u32;
+        let start = tail.end;
+        tail.end += need;
+        tail.chain = crc;
+        if let Some(segment) = self.index.segments.get_mut(&tail.segment) {
+            segment.used = tail.end as u32;
         }
-        self.index
-            .apply_all(segment, end, &self.frame.bytes()[FRAME..]);
-        if need > BUFFER_MAX {
-            self.frame = Batch::new();
-        }
+        self.index.apply_all(tail.segment, start, &frame[FRAME..]);
+        frame.clear();
+        frame.shrink_to(BUFFER_MAX);
         Ok(())
     }
 
     /// Goes on in another segment, which has room for a frame of `need` bytes.
     fn switch(&mut self, need: usize) -> Result<(), StoreError> {
-        let usual = self.options.segment_bytes as usize;
-        let size = usual.max((need + 2 * HEADER).next_multiple_of(BLOCK));
-        let too_large = StoreError::TooLarge { bytes: need };
-        let size = u32::try_from(size).map_err(|_| too_large)?;
         // Its successor's header is to say that it was whole.
         self.sync()?;
-        let file = self.file_for(size)?;
+        let (file, size) = self
+            .file_for(need)
+            .map_err(|error| StoreError::refused(&self.disk, "make room for the log", error))?;
         let sequence = self.tail.segment + 1;
         let header = Header {
+            version: VERSION,
             size,
             sequence,
             first: self.index.first(sequence),
             previous_end: self.tail.end as u32,
             nonce: self.options.nonce,
         };
-        for at in [0, size as usize - HEADER] {
-            let written = self.disk.write(file, at as u64, &header.encode());
-            written.map_err(|error| self.broken("write the log", error))?;
-        }
-        let synced = self.disk.sync(file);
-        synced.map_err(|error| self.broken("sync the log", error))?;
+        let mut copies = [0, size as usize - HEADER].into_iter();
+        let written = copies
+            .try_for_each(|at| self.disk.write(file, at as u64, &header.encode()))
+            .and_then(|()| self.disk.sync(file));
+        written.map_err(|error| self.broken("begin a segment of the log", error))?;
         self.figures.syncs += 1;
         self.figures.bytes_written += 2 * HEADER as u64;
         self.spares.retain(|spare| *spare != file);
@@ -360,17 +350,15 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn file_for(&mut self, size: u32) -> Result<u32, StoreError> {
-        if size == self.options.segment_bytes
-            && let Some(spare) = self.spares.first()
-        {
-            return Ok(*spare);
+    /// A file that takes a frame of `need` bytes, and its size.
+    fn file_for(&mut self, need: usize) -> io::Result<(u32, u32)> {
+        let usual = self.options.segment_bytes;
+        let least = (need + 2 * HEADER).next_multiple_of(BLOCK);
+        let size = usual.max(u32::try_from(least).map_err(|_| io::ErrorKind::FileTooLarge)?);
+        match self.spares.first() {
+            Some(spare) if size == usual => Ok((*spare, size)),
+            _ => Ok((self.create(size)?, size)),
         }
-        let created = self.create(size);
-        created.map_err(|error| match is_full(&error) {
-            true => self.full(error),
-            false => self.failed("make room for the log", error),
-        })
     }
 
     /// Makes room ahead, and gives back what is too much: one file at a time.
@@ -381,14 +369,11 @@ impl<D: Disk> Store<D> {
             // One that stays is found as a spare by the next start.
             self.disk.remove(file).unwrap_or_default();
         }
-        if self.patience > 0 && self.is_full() {
-            self.patience -= 1;
-            return;
-        }
-        while self.is_full() {
+        self.patience = self.patience.saturating_sub(1);
+        while self.is_full() && self.patience == 0 {
             match self.create(self.options.segment_bytes) {
                 Ok(file) => self.spares.push(file),
-                Err(_) => return self.patience = PATIENCE,
+                Err(_) => self.patience = PATIENCE,
             }
         }
     }
@@ -397,22 +382,18 @@ impl<D: Disk> Store<D> {
         let file = self.next_file;
         self.next_file = file.saturating_add(1);
         self.disk.create(file, u64::from(size))?;
-        let synced = self
-            .disk
-            .sync(file)
-            .and_then(|()| self.disk.sync_directory());
-        if let Err(error) = synced {
+        let synced = self.disk.sync(file);
+        let synced = synced.and_then(|()| self.disk.sync_directory());
+        if synced.is_err() {
             self.disk.remove(file).unwrap_or_default();
-            return Err(error);
         }
-        Ok(file)
+        synced.map(|()| file)
     }
 
     /// What is on the medium says which segments are not needed: these may be written over.
     fn free(&mut self) {
-        self.first = self.first_written;
         while let Some(oldest) = self.index.segments.first_entry()
-            && *oldest.key() < self.first
+            && *oldest.key() < self.first_written
         {
             let segment = oldest.remove();
             self.release(segment.file, segment.size);
@@ -434,44 +415,9 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Of a write: want of room is no fault.
-    fn refused(&mut self, doing: &'static str, error: io::Error) -> StoreError {
-        match is_full(&error) {
-            true => self.full(error),
-            false => self.broken(doing, error),
-        }
-    }
-
     /// What is on the medium is not known any more, and trying again would not tell.
     fn broken(&mut self, doing: &'static str, error: io::Error) -> StoreError {
         self.is_broken = true;
-        self.failed(doing, error)
-    }
-
-    fn failed(&self, doing: &'static str, error: io::Error) -> StoreError {
-        let place = self.disk.place();
-        StoreError::Failed {
-            place,
-            doing,
-            error,
-        }
-    }
-
-    fn full(&self, error: io::Error) -> StoreError {
-        let place = self.disk.place();
-        StoreError::Full { place, error }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-fn damaged(disk: &impl Disk, segment: u32, offset: u32) -> StoreError {
-    StoreError::Damaged {
-        place: disk.place(),
-        segment,
-        offset,
+        StoreError::failed(&self.disk, doing, error)
     }
 }

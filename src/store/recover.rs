@@ -9,16 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
-use super::disk::Disk;
-use super::error::StoreError;
-use super::format::{self, FRAME, HEADER, Header};
+use super::disk::{Disk, next_piece, read_some};
+use super::error::{StoreError, rot};
+use super::format::{FRAME, HEADER, Header, Step, VERSION, Walk};
 use super::index::Segment;
-use super::walk::{Step, Walk};
-use super::{Options, Store, Tail, damaged};
+use super::{Options, Store, Tail};
 use crate::record::Record;
-
-/// What is read at once where a larger read has failed.
-const PIECE: usize = 4096;
 
 /// Something that was in the store.
 #[derive(Clone, Copy, Debug)]
@@ -48,114 +44,104 @@ pub struct Report {
 /// A part of the log that has gone bad.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Damage {
-    /// By its sequence; its file where that is not known.
-    pub segment: u32,
-    pub offset: u32,
+    /// Which part.
+    pub part: String,
     /// None are known of a segment that is missing.
-    pub bytes: u32,
-    /// Where it was set aside.
+    pub bytes: u64,
+    /// The name of the file where it was set aside, if there was room for it.
     pub kept: Option<String>,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage {
-            segment,
-            offset,
-            bytes,
-            kept,
-        } = self;
-        match (bytes, kept) {
-            (0, _) => write!(
-                f,
-                "the store lacks segment {segment}, and maybe more behind it"
-            ),
-            (_, None) => write!(
-                f,
-                "{bytes} bytes of segment {segment} have gone bad at {offset}"
-            ),
-            (_, Some(name)) => write!(
-                f,
-                "{bytes} bytes of segment {segment} have gone bad at {offset}, kept as {name}"
-            ),
+        let Damage { part, bytes, kept } = self;
+        write!(f, "{part} of the store has gone bad or is missing, ")?;
+        match kept {
+            Some(name) => write!(f, "{bytes} bytes, kept as {name}"),
+            None => write!(f, "{bytes} bytes"),
         }
+    }
+}
+
+impl Report {
+    fn damage(&mut self, part: String, bytes: u64, kept: Option<String>) {
+        self.damage.push(Damage { part, bytes, kept });
     }
 }
 
 /// The files of a disk, by what their headers say.
 #[derive(Debug, Default)]
 pub struct Survey {
+    /// By sequence: the file.
     pub segments: BTreeMap<u32, (u32, Header)>,
     /// Those with no header yet, and their lengths.
     pub blank: Vec<(u32, u64)>,
     /// Those whose header cannot be told.
     pub unknown: Vec<(u32, u64)>,
-    /// Of which one copy has gone bad.
-    pub half: Vec<u32>,
     pub next_file: u32,
 }
 
 impl Survey {
     pub fn of(disk: &mut impl Disk) -> Result<Survey, StoreError> {
-        let mut files = disk.list().map_err(|error| failed(disk, error))?;
-        files.sort_unstable();
+        let survey = Survey::read(disk);
+        let survey = survey.map_err(|error| StoreError::failed(disk, "read the store", error))?;
+        let mut headers = survey.segments.values().map(|(_, header)| header.version);
+        match headers.find(|version| *version != VERSION) {
+            Some(version) => Err(StoreError::Version {
+                place: disk.place(),
+                version,
+            }),
+            None => Ok(survey),
+        }
+    }
+
+    fn read(disk: &mut impl Disk) -> io::Result<Survey> {
         let mut survey = Survey::default();
+        let mut files = disk.list()?;
+        files.sort_unstable();
         for (file, length) in files {
             survey.next_file = survey.next_file.max(file.saturating_add(1));
-            let (mut header, mut is_zero, mut is_rotten) = (None, true, false);
-            for at in [0, length.saturating_sub(HEADER as u64)] {
-                let mut bytes = [0; HEADER];
-                disk.read(file, at, &mut bytes)
-                    .map_err(|error| failed(disk, error))?;
-                match Header::decode(&bytes) {
-                    format::Found::Header(found) => {
-                        let newer = |known: &Header| known.sequence < found.sequence;
-                        if header.as_ref().is_none_or(newer) {
-                            header = Some(found);
-                        }
-                    }
-                    format::Found::OtherVersion(version) => {
-                        let place = disk.place();
-                        return Err(StoreError::Version { place, version });
-                    }
-                    format::Found::Zeros => continue,
-                    format::Found::Rot => is_rotten = true,
-                }
-                is_zero = false;
-            }
-            match header {
-                Some(header) if !survey.segments.contains_key(&header.sequence) => {
-                    survey.half.extend(is_rotten.then_some(header.sequence));
+            let mut copies = [[0; HEADER]; 2];
+            disk.read(file, 0, &mut copies[0])?;
+            disk.read(file, length.saturating_sub(HEADER as u64), &mut copies[1])?;
+            let headers = copies.iter().filter_map(Header::decode);
+            match headers.max_by_key(|header| (header.version, header.sequence)) {
+                Some(header)
+                    if header.version != VERSION
+                        || !survey.segments.contains_key(&header.sequence) =>
+                {
                     survey.segments.insert(header.sequence, (file, header));
                 }
-                None if is_zero => survey.blank.push((file, length)),
+                None if copies.as_flattened().iter().all(|byte| *byte == 0) => {
+                    survey.blank.push((file, length));
+                }
                 _ => survey.unknown.push((file, length)),
             }
         }
         Ok(survey)
     }
 
-    /// Where the frames of a segment end, if its successor is there to tell.
-    pub fn end(&self, sequence: u32) -> Option<u32> {
-        let (_, successor) = self.segments.get(&(sequence + 1))?;
-        Some(successor.previous_end)
-    }
-
-    /// The bytes of a segment; zeros where there are none, or none that can be read.
-    pub fn load(&self, disk: &mut impl Disk, sequence: u32, bytes: &mut Vec<u8>) {
+    /// Over the frames of a segment that is there. Of its bytes, what cannot be read is zeros.
+    pub fn walk<'a>(
+        &self,
+        disk: &mut impl Disk,
+        sequence: u32,
+        bytes: &'a mut Vec<u8>,
+    ) -> Walk<'a> {
+        let (file, header) = &self.segments[&sequence];
         bytes.clear();
-        let Some((file, header)) = self.segments.get(&sequence) else {
-            return;
-        };
         bytes.resize(header.size as usize, 0);
-        if disk.read(*file, 0, bytes).is_err() {
-            bytes.fill(0);
-            for (index, piece) in bytes.chunks_mut(PIECE).enumerate() {
-                if disk.read(*file, (index * PIECE) as u64, piece).is_err() {
-                    piece.fill(0);
-                }
+        let mut at = 0;
+        while at < bytes.len() {
+            match read_some(disk, *file, at as u64, &mut bytes[at..]) {
+                Ok(0) => break,
+                Ok(read) => at += read,
+                Err(_) => at += next_piece(at as u64) as usize,
             }
         }
+        let successor = self.segments.get(&(sequence + 1));
+        let end = successor.map(|(_, successor)| successor.previous_end);
+        Walk::new(bytes, header, end)
     }
 }
 
@@ -163,38 +149,47 @@ impl<D: Disk> Store<D> {
     /// Recovers, and tells all that is there: values in the order of the log, then queues by their
     /// numbers. All of it is on the medium when this returns.
     pub fn open(
-        disk: D,
+        mut disk: D,
         options: &Options,
         mut each: impl FnMut(Found<'_>),
     ) -> Result<(Store<D>, Report), StoreError> {
-        let mut disk = disk;
         let survey = Survey::of(&mut disk)?;
         let mut report = Report::default();
-        set_aside(&mut disk, &survey, &mut report);
+        for (file, length) in &survey.unknown {
+            let name = format!(".corrupt-file-{file:08x}");
+            let kept = disk.rename(*file, &name).is_ok().then_some(name);
+            report.damage(format!("file {file:08x}"), *length, kept);
+        }
         let mut store = Store::new(disk, options, survey.next_file);
-        let spare = |(_, length): &&(u32, u64)| *length == u64::from(options.segment_bytes);
-        store
-            .spares
-            .extend(survey.blank.iter().filter(spare).map(|(file, _)| file));
-        store.replay(&survey, &mut report)?;
+        let sizes = survey.blank.iter();
+        let spares = sizes.filter(|(_, length)| *length == u64::from(options.segment_bytes));
+        store.spares.extend(spares.map(|(file, _)| file));
+        match survey.segments.last_key_value() {
+            Some((newest, _)) => store.replay(&survey, *newest, &mut report)?,
+            None => store.begin()?,
+        }
         store.tell(&mut report, &mut each)?;
         store.prepare();
         Ok((store, report))
     }
 
-    fn replay(&mut self, survey: &Survey, report: &mut Report) -> Result<(), StoreError> {
-        let Some((&newest, (file, header))) = survey.segments.last_key_value() else {
-            self.disk
-                .sync_directory()
-                .map_err(|error| failed(&self.disk, error))?;
-            self.index.settle();
-            return self.switch(0);
-        };
+    fn begin(&mut self) -> Result<(), StoreError> {
+        let synced = self.disk.sync_directory();
+        self.read(synced)?;
+        self.index.settle();
+        self.switch(0)
+    }
+
+    fn replay(
+        &mut self,
+        survey: &Survey,
+        newest: u32,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
-        survey.load(&mut self.disk, newest, &mut bytes);
         // What was needed when its last frame was written: what is older may be there or not.
-        let mut first = header.first;
-        for step in Walk::new(&bytes, header, None) {
+        let mut first = survey.segments[&newest].1.first;
+        for step in survey.walk(&mut self.disk, newest, &mut bytes) {
             if let Step::Frame(frame) = step {
                 first = first.max(frame.first);
             }
@@ -203,45 +198,47 @@ impl<D: Disk> Store<D> {
         let mut expected = first;
         for (&sequence, (file, header)) in survey.segments.range(first..) {
             if sequence != expected {
-                report.missing(expected);
+                report.damage(format!("segment {expected}"), 0, None);
             }
             expected = sequence + 1;
-            survey.load(&mut self.disk, sequence, &mut bytes);
-            let mut walk = Walk::new(&bytes, header, survey.end(sequence));
             let mut segment = Segment::new(*file, header);
+            let mut walk = survey.walk(&mut self.disk, sequence, &mut bytes);
             for step in &mut walk {
                 match step {
                     Step::Frame(frame) => self.index.apply_all(sequence, frame.at, frame.records),
-                    Step::Gap { from, to } => {
-                        segment.gaps.push((from as u32, to as u32));
-                        report.damage(&mut self.disk, sequence, from, &bytes[from..to]);
+                    Step::Gap(at, bad) => {
+                        segment.gaps.push(at as u32..(at + bad.len()) as u32);
+                        let name = format!(".corrupt-{sequence}-{at}");
+                        let kept = self.disk.keep(&name, bad).is_ok().then_some(name);
+                        let part = format!("segment {sequence} at byte {at}");
+                        report.damage(part, bad.len() as u64, kept);
                     }
                 }
             }
-            segment.used = walk.at() as u32;
+            segment.used = walk.at as u32;
             report.is_torn |= walk.is_torn();
             self.tail = Tail::new(sequence, &segment, walk.last_crc());
             self.index.segments.insert(sequence, segment);
         }
         self.index.settle();
-        (self.first, self.first_written) = (first, first);
-        let tail = bytes.get(self.tail.end..).unwrap_or_default();
-        let wiped = match tail.first_chunk::<FRAME>() {
-            // The next commit may be lost but for the part that this one lacks: neither may count.
-            Some(head) if head != &[0; FRAME] && self.tail.room() >= FRAME => {
-                self.disk.write(*file, self.tail.end as u64, &[0; FRAME])
-            }
-            _ => Ok(()),
-        };
-        // What was read may be in the kernel only. Nothing is told or built on it before it is not.
-        let synced = wiped
-            .and_then(|()| self.disk.sync(*file))
-            .and_then(|()| self.disk.sync_directory());
-        synced.map_err(|error| failed(&self.disk, error))?;
+        self.first_written = first;
+        let synced = self.settle_tail(&bytes[self.tail.end..]);
+        self.read(synced)?;
         for (_, (file, header)) in survey.segments.range(..first) {
             self.release(*file, header.size);
         }
         Ok(())
+    }
+
+    /// What was read may be in the kernel only. Nothing is told or built on it before it is not.
+    fn settle_tail(&mut self, behind: &[u8]) -> io::Result<()> {
+        // The next commit may be lost but for the part that a torn one lacks: neither may count.
+        if self.tail.room() >= FRAME && behind[..FRAME] != [0; FRAME] {
+            let end = self.tail.end as u64;
+            self.disk.write(self.tail.file, end, &[0; FRAME])?;
+        }
+        self.disk.sync(self.tail.file)?;
+        self.disk.sync_directory()
     }
 
     fn tell(
@@ -249,73 +246,24 @@ impl<D: Disk> Store<D> {
         report: &mut Report,
         each: &mut impl FnMut(Found<'_>),
     ) -> Result<(), StoreError> {
-        for (segment, offset) in self.index.places() {
+        for place in self.index.values() {
             report.values += 1;
-            match self
-                .window
-                .record(&mut self.disk, &self.index, segment, offset)?
-            {
-                Record::Put { key, value } => each(Found::Value { key, value }),
-                _ => return Err(damaged(&self.disk, segment, offset)),
+            match self.window.record(&mut self.disk, &self.index, place) {
+                Ok((Record::Put { key, value }, _)) => each(Found::Value { key, value }),
+                Ok(_) => return self.read(Err(rot(place))),
+                Err(error) => return self.read(Err(error)),
             }
         }
-        for queue in self.index.queues() {
-            let (len, bytes) = (self.queue_len(queue), self.queue_bytes(queue));
+        for (&queue, waiting) in &self.index.queues {
+            let (len, bytes) = (waiting.len(), waiting.bytes());
             report.messages += len;
             each(Found::Queue { queue, len, bytes });
         }
         Ok(())
     }
-}
 
-impl Report {
-    fn missing(&mut self, segment: u32) {
-        self.damage.push(Damage {
-            segment,
-            offset: 0,
-            bytes: 0,
-            kept: None,
-        });
-    }
-
-    /// That there is no room to keep it does not keep the store from starting.
-    fn damage(&mut self, disk: &mut impl Disk, segment: u32, offset: usize, bytes: &[u8]) {
-        let name = format!(".corrupt-{segment}-{offset}");
-        let kept = disk.keep(&name, bytes).is_ok();
-        self.damage.push(Damage {
-            segment,
-            offset: offset as u32,
-            bytes: bytes.len() as u32,
-            kept: kept.then_some(name),
-        });
-    }
-}
-
-fn set_aside(disk: &mut impl Disk, survey: &Survey, report: &mut Report) {
-    for (file, length) in &survey.unknown {
-        let name = format!(".corrupt-file-{file:08x}");
-        let kept = disk.rename(*file, &name).is_ok();
-        report.damage.push(Damage {
-            segment: *file,
-            offset: 0,
-            bytes: (*length).try_into().unwrap_or(u32::MAX),
-            kept: kept.then_some(name),
-        });
-    }
-    for segment in &survey.half {
-        report.damage.push(Damage {
-            segment: *segment,
-            offset: 0,
-            bytes: HEADER as u32,
-            kept: None,
-        });
-    }
-}
-
-fn failed(disk: &impl Disk, error: io::Error) -> StoreError {
-    StoreError::Failed {
-        place: disk.place(),
-        doing: "read the store",
-        error,
+    /// What reading the store came to.
+    fn read(&self, result: io::Result<()>) -> Result<(), StoreError> {
+        result.map_err(|error| StoreError::failed(&self.disk, "read the store", error))
     }
 }

@@ -4,79 +4,69 @@
 
 use std::io;
 
-use super::disk::Disk;
-use super::error::StoreError;
-
+use super::BUFFER_MAX;
+use super::disk::{Disk, read_some};
+use super::error::rot;
+use super::format::Place;
 use super::index::Index;
-use super::{BUFFER_MAX, damaged};
 use crate::record::Record;
 
 const READ: usize = 16 << 10;
-/// What is read at once where a larger read has failed.
-const PIECE: u64 = 4096;
 
 #[derive(Debug, Default)]
 pub struct Window {
-    segment: u32,
-    start: u32,
+    start: Place,
     bytes: Vec<u8>,
 }
 
 impl Window {
+    /// The record, and its length.
     pub fn record(
         &mut self,
         disk: &mut impl Disk,
         index: &Index,
-        segment: u32,
-        offset: u32,
-    ) -> Result<Record<'_>, StoreError> {
-        let mut wanted = 0;
-        while self.find(segment, offset).is_none() {
-            let place = index.segments.get(&segment);
-            let rest = place.map_or(0, |place| place.used.saturating_sub(offset)) as usize;
-            let more = (wanted * 4).max(READ).min(rest);
-            let Some(place) = place.filter(|_| more > wanted) else {
-                return Err(damaged(disk, segment, offset));
-            };
-            wanted = more;
-            if wanted <= READ && self.bytes.capacity() > BUFFER_MAX {
-                self.bytes = Vec::new();
+        place: Place,
+    ) -> io::Result<(Record<'_>, usize)> {
+        let length = |bytes: &[u8]| Record::parse(bytes).map(|(_, length)| length);
+        let bytes = self.bytes(disk, index, place, length)?;
+        Record::parse(bytes).ok_or_else(|| rot(place))
+    }
+
+    /// What stands there, as far as it goes by the `length` that is found when there is enough.
+    pub fn bytes(
+        &mut self,
+        disk: &mut impl Disk,
+        index: &Index,
+        place: Place,
+        length: impl Fn(&[u8]) -> Option<usize>,
+    ) -> io::Result<&[u8]> {
+        if let Some(length) = self.behind(place).and_then(&length) {
+            return Ok(&self.behind(place).unwrap_or_default()[..length]);
+        }
+        let segment = index.segments.get(&place.segment);
+        let (file, used) = segment.map_or((0, 0), |segment| (segment.file, segment.used));
+        let rest = used.saturating_sub(place.offset) as usize;
+        self.start = place;
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_MAX);
+        loop {
+            let known = self.bytes.len();
+            let from = u64::from(place.offset) + known as u64;
+            self.bytes.resize((known * 2).max(READ).min(rest), 0);
+            let read = read_some(disk, file, from, &mut self.bytes[known..]);
+            self.bytes.truncate(known + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return Err(rot(place));
             }
-            self.bytes.clear();
-            self.bytes.resize(wanted, 0);
-            (self.segment, self.start) = (segment, offset);
-            let read = read_some(disk, place.file, u64::from(offset), &mut self.bytes);
-            self.bytes.truncate(*read.as_ref().unwrap_or(&0));
-            read.map_err(|error| StoreError::Failed {
-                place: disk.place(),
-                doing: "read the log",
-                error,
-            })?;
+            if let Some(length) = length(&self.bytes) {
+                return Ok(&self.bytes[..length]);
+            }
         }
-        self.find(segment, offset)
-            .ok_or_else(|| damaged(disk, segment, offset))
     }
 
-    fn find(&self, segment: u32, offset: u32) -> Option<Record<'_>> {
-        let at = offset.checked_sub(self.start)? as usize;
-        let bytes = self.bytes.get(at..).filter(|_| self.segment == segment)?;
-        Record::parse(bytes).map(|(record, _)| record)
+    fn behind(&self, place: Place) -> Option<&[u8]> {
+        let at = place.offset.checked_sub(self.start.offset)? as usize;
+        let bytes = self.bytes.get(at..)?;
+        (self.start.segment == place.segment).then_some(bytes)
     }
-}
-
-/// Up to a part that cannot be read.
-fn read_some(disk: &mut impl Disk, file: u32, from: u64, into: &mut [u8]) -> io::Result<usize> {
-    let Err(error) = disk.read(file, from, into) else {
-        return Ok(into.len());
-    };
-    let (mut done, mut at) = (0, from);
-    while done < into.len() {
-        let piece = (PIECE - at % PIECE).min((into.len() - done) as u64) as usize;
-        if disk.read(file, at, &mut into[done..done + piece]).is_err() {
-            break;
-        }
-        done += piece;
-        at += piece as u64;
-    }
-    if done == 0 { Err(error) } else { Ok(done) }
 }
