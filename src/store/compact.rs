@@ -9,7 +9,7 @@ use std::io;
 use super::Store;
 use super::disk::Disk;
 use super::format::{FRAME, Frame, HEADER, Place};
-use super::index::{Index, Segment};
+use super::index::Index;
 use super::window::Window;
 use crate::record::{Batch, Record};
 
@@ -32,12 +32,10 @@ pub struct Compaction {
 impl<D: Disk> Store<D> {
     /// Begins the frame of a batch of `batch` bytes with copies, if that is worth it.
     pub(super) fn copy(&mut self, batch: usize) {
-        let oldest = self.index.first(self.tail.segment);
-        let Some(segment) = self.index.segments.get(&oldest) else {
-            return;
-        };
-        let is_bad = self.figures.is_damaged || oldest == self.tail.segment;
-        if is_bad || !self.is_wasteful(segment, batch) {
+        let (newest, tail) = self.index.tail();
+        let room = tail.room().saturating_sub(batch);
+        let oldest = self.index.first(newest);
+        if oldest == newest || self.figures.is_damaged || !self.is_wasteful(oldest, room) {
             return;
         }
         if self.compaction.at.segment != oldest {
@@ -45,25 +43,34 @@ impl<D: Disk> Store<D> {
             self.compaction.at.segment = oldest;
             self.compaction.at.offset = HEADER as u32;
         }
-        if self.copy_from_oldest(batch).is_err() {
-            self.figures.is_damaged = true;
-        }
+        self.figures.is_damaged = self.copy_some(batch, room).is_err();
     }
 
-    fn copy_from_oldest(&mut self, batch: usize) -> io::Result<()> {
-        let room = match self.is_full() {
-            true => self.tail.room().saturating_sub(batch),
-            false => usize::MAX,
-        };
-        let usual = self.options.segment_bytes as usize - 2 * HEADER;
-        let most = (FRAME + COPY + 2 * batch).min(usual.saturating_sub(batch));
+    /// Whether copying brings more than it takes. Where there is no room to be had it brings more.
+    fn is_wasteful(&self, oldest: u32, room: usize) -> bool {
+        let (live, used) = self.index.live_and_used();
+        let dead = used - live;
+        let segment = i64::from(self.options.segment_bytes);
+        if !self.is_full() {
+            return dead > live + SLACK * segment;
+        }
+        let oldest = self.index.segments.get(&oldest);
+        let room = room as i64 + self.spares.len() as i64 * segment;
+        dead > segment && oldest.is_some_and(|oldest| room > oldest.live + segment / 4)
+    }
+
+    /// As much as a commit may take, of what is in `room` bytes but for a record that is larger.
+    fn copy_some(&mut self, batch: usize, room: usize) -> io::Result<()> {
+        let larger = if self.is_full() { room } else { usize::MAX };
+        let usual = room.min(FRAME + COPY + 2 * batch);
         let Compaction { at, end, window } = &mut self.compaction;
         let mut looked = 0;
         while looked < LOOK + 2 * batch {
             if at.offset >= *end {
-                let Some(length) = next_frame(at, window, &mut self.disk, &self.index)? else {
-                    return Ok(());
-                };
+                let length = next_frame(at, window, &mut self.disk, &self.index)?;
+                if length == 0 {
+                    break;
+                }
                 looked += length;
                 *end = at.offset + length as u32;
                 at.offset += FRAME as u32;
@@ -72,48 +79,36 @@ impl<D: Disk> Store<D> {
             let (record, length) = window.record(&mut self.disk, &self.index, *at)?;
             let copied = self.frame.len();
             copy_living(&self.index, *at, &record, &mut self.frame);
-            let is_too_much = self.frame.len() > most && copied > FRAME;
-            if is_too_much || self.frame.len() > room {
+            let most = if copied == FRAME { larger } else { usual };
+            if self.frame.len() > most {
                 self.frame.bytes_mut().truncate(copied);
-                return Ok(());
+                break;
             }
             at.offset += length as u32;
         }
         Ok(())
     }
-
-    /// Whether copying brings more than it takes. Where there is no room to be had it brings more.
-    fn is_wasteful(&self, oldest: &Segment, batch: usize) -> bool {
-        let (live, total) = self.index.live_and_used();
-        let dead = total - live;
-        let segment = i64::from(self.options.segment_bytes);
-        if !self.is_full() {
-            return dead > live + SLACK * segment;
-        }
-        let room = self.tail.room() as i64 + self.spares.len() as i64 * segment;
-        dead > segment && room > oldest.live + segment / 4 + batch as i64
-    }
 }
 
-/// Finds the frame that stands there, or behind what is bad there; its length.
+/// Finds the frame that stands there, or behind what is bad there; its length, 0 if there is none.
 fn next_frame(
     at: &mut Place,
     window: &mut Window,
     disk: &mut impl Disk,
     index: &Index,
-) -> io::Result<Option<usize>> {
+) -> io::Result<usize> {
     let Some(segment) = index.segments.get(&at.segment) else {
-        return Ok(None);
+        return Ok(0);
     };
-    if let Some(gap) = segment.gaps.iter().find(|gap| gap.start == at.offset) {
-        at.offset = gap.end;
+    let mut gaps = segment.gaps.iter();
+    if let Some(gap) = gaps.find(|gap| gap.start == at.offset as usize) {
+        at.offset = gap.end as u32;
     }
-    if at.offset >= segment.used {
-        return Ok(None);
+    if at.offset as usize >= segment.used {
+        return Ok(0);
     }
     let length = |bytes: &[u8]| Frame::at(bytes, segment.mark, 0).map(|frame| frame.end);
-    let frame = window.bytes(disk, index, *at, length)?;
-    Ok(Some(frame.len()))
+    Ok(window.bytes(disk, index, *at, length)?.len())
 }
 
 /// What still counts of the record that stands there.

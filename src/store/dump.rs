@@ -17,8 +17,8 @@ pub fn dump(disk: &mut impl Disk, out: &mut dyn Write) -> Result<(), StoreError>
 
 fn print(survey: &Survey, disk: &mut impl Disk, out: &mut dyn Write) -> io::Result<()> {
     let mut bytes = Vec::new();
-    for (&sequence, (file, header)) in &survey.segments {
-        let first = header.first;
+    for (&sequence, segment) in &survey.segments {
+        let (file, first) = (segment.file, segment.header.first);
         let name = format_args!("segment {sequence} in file {file:08x}");
         writeln!(out, "{name}, needed from segment {first}")?;
         let mut walk = survey.walk(disk, sequence, &mut bytes);

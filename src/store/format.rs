@@ -161,15 +161,15 @@ pub enum Step<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(segment: &'a [u8], header: &Header, end: Option<u32>) -> Walk<'a> {
-        let size = segment.len().min(header.size as usize) - HEADER;
+    pub fn new(segment: &'a [u8], mark: u32, end: Option<u32>) -> Walk<'a> {
+        let size = segment.len() - HEADER;
         let end = end.map(|end| (end as usize).min(size));
         Walk {
             segment: &segment[..end.unwrap_or(size)],
-            mark: header.mark(),
+            mark,
             end,
             at: HEADER,
-            chain: Some(header.mark()),
+            chain: Some(mark),
         }
     }
 

@@ -19,28 +19,39 @@ const PUT_BYTES: usize = 9;
 #[derive(Debug)]
 pub struct Segment {
     pub file: u32,
-    pub size: u32,
+    pub header: Header,
     pub mark: u32,
     /// Where its frames end.
-    pub used: u32,
+    pub used: usize,
+    /// Up to here it is on the medium.
+    pub synced: usize,
+    /// The checksum that the next frame continues.
+    pub chain: u32,
     /// What could not be read.
-    pub gaps: Vec<Range<u32>>,
+    pub gaps: Vec<Range<usize>>,
     items: i64,
     /// Bytes that count.
     pub live: i64,
 }
 
 impl Segment {
-    pub fn new(file: u32, header: &Header) -> Segment {
+    pub fn new(file: u32, header: Header) -> Segment {
+        let mark = header.mark();
         Segment {
             file,
-            size: header.size,
-            mark: header.mark(),
-            used: HEADER as u32,
+            header,
+            mark,
+            used: HEADER,
+            synced: HEADER,
+            chain: mark,
             gaps: Vec::new(),
             items: 0,
             live: 0,
         }
+    }
+
+    pub fn room(&self) -> usize {
+        (self.header.size as usize - HEADER).saturating_sub(self.used)
     }
 }
 
@@ -156,6 +167,13 @@ impl Index {
         places
     }
 
+    /// The segment that is written, and its sequence.
+    pub fn tail(&mut self) -> (u32, &mut Segment) {
+        let newest = self.segments.iter_mut().next_back();
+        let (sequence, segment) = newest.expect("a store that is open has a segment");
+        (*sequence, segment)
+    }
+
     /// The oldest segment in which something counts, or `tail`.
     pub fn first(&self, tail: u32) -> u32 {
         let mut segments = self.segments.iter();
@@ -167,7 +185,7 @@ impl Index {
     pub fn live_and_used(&self) -> (i64, i64) {
         let segments = self.segments.values();
         segments.fold((0, 0), |(live, used), segment| {
-            (live + segment.live, used + i64::from(segment.used))
+            (live + segment.live, used + segment.used as i64)
         })
     }
 

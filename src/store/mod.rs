@@ -98,7 +98,6 @@ pub struct Store<D> {
     disk: D,
     options: Options,
     index: Index,
-    tail: Tail,
     /// The oldest segment that is needed, as the latest frame or header says.
     first_written: u32,
     /// Files that may be written over. The first one is taken first.
@@ -114,46 +113,12 @@ pub struct Store<D> {
     is_broken: bool,
 }
 
-/// The segment that is written.
-#[derive(Debug, Default)]
-struct Tail {
-    segment: u32,
-    file: u32,
-    mark: u32,
-    /// Up to here it may be filled.
-    limit: usize,
-    end: usize,
-    /// Up to here it is on the medium.
-    synced: usize,
-    /// The checksum that the next frame continues.
-    chain: u32,
-}
-
-impl Tail {
-    fn new(sequence: u32, segment: &Segment, chain: u32) -> Tail {
-        Tail {
-            segment: sequence,
-            file: segment.file,
-            mark: segment.mark,
-            limit: segment.size as usize - HEADER,
-            end: segment.used as usize,
-            synced: segment.used as usize,
-            chain,
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.limit.saturating_sub(self.end)
-    }
-}
-
 impl<D: Disk> Store<D> {
     fn new(disk: D, options: &Options, next_file: u32) -> Store<D> {
         Store {
             disk,
             options: options.clone(),
             index: Index::new(options.nonce),
-            tail: Tail::default(),
             first_written: 0,
             spares: Vec::new(),
             next_file,
@@ -192,13 +157,15 @@ impl<D: Disk> Store<D> {
     /// Brings to the medium all that was committed.
     pub fn sync(&mut self) -> Result<(), StoreError> {
         self.check()?;
-        if self.tail.synced == self.tail.end {
+        let (_, tail) = self.index.tail();
+        if tail.synced == tail.used {
             return Ok(());
         }
-        let synced = self.disk.sync(self.tail.file);
-        synced.map_err(|error| self.broken("sync the log", error))?;
+        match self.disk.sync(tail.file) {
+            Ok(()) => tail.synced = tail.used,
+            Err(error) => return Err(self.broken("sync the log", error)),
+        }
         self.figures.syncs += 1;
-        self.tail.synced = self.tail.end;
         self.free();
         Ok(())
     }
@@ -280,7 +247,8 @@ impl<D: Disk> Store<D> {
 
     pub fn figures(&self) -> Figures {
         let (live_bytes, _) = self.index.live_and_used();
-        let sizes = self.index.segments.values().map(|segment| segment.size);
+        let sizes = self.index.segments.values();
+        let sizes = sizes.map(|segment| segment.header.size);
         let spares = self.spares.len() as u64 * u64::from(self.options.segment_bytes);
         Figures {
             live_bytes: live_bytes as u64,
@@ -292,46 +260,46 @@ impl<D: Disk> Store<D> {
 
     fn append(&mut self) -> Result<(), StoreError> {
         let need = self.frame.len();
-        if need > self.tail.room() {
+        if need > self.index.tail().1.room() {
+            self.sync()?;
             self.switch(need)?;
         }
-        let tail = &mut self.tail;
-        let first = self.index.first(tail.segment);
+        let (newest, _) = self.index.tail();
+        let first = self.index.first(newest);
+        let (_, tail) = self.index.tail();
         let frame = self.frame.bytes_mut();
         let crc = Frame::seal(frame, tail.mark, tail.chain, tail.synced as u32, first);
-        if let Err(error) = self.disk.write(tail.file, tail.end as u64, frame) {
+        if let Err(error) = self.disk.write(tail.file, tail.used as u64, frame) {
             let error = StoreError::refused(&self.disk, "write the log", error);
             self.is_broken = !matches!(error, StoreError::Full { .. });
             return Err(error);
         }
         self.first_written = first;
         self.figures.bytes_written += need as u64;
-        let start = tail.end;
-        tail.end += need;
+        let start = tail.used;
+        tail.used += need;
         tail.chain = crc;
-        if let Some(segment) = self.index.segments.get_mut(&tail.segment) {
-            segment.used = tail.end as u32;
-        }
-        self.index.apply_all(tail.segment, start, &frame[FRAME..]);
+        self.index.apply_all(newest, start, &frame[FRAME..]);
         frame.clear();
         frame.shrink_to(BUFFER_MAX);
         Ok(())
     }
 
-    /// Goes on in another segment, which has room for a frame of `need` bytes.
+    /// Goes on in another segment, which has room for a frame of `need` bytes. What is in the one
+    /// before it is on the medium: this one's header says that it was whole.
     fn switch(&mut self, need: usize) -> Result<(), StoreError> {
-        // Its successor's header is to say that it was whole.
-        self.sync()?;
         let (file, size) = self
             .file_for(need)
             .map_err(|error| StoreError::refused(&self.disk, "make room for the log", error))?;
-        let sequence = self.tail.segment + 1;
+        let previous = self.index.segments.last_key_value();
+        let (previous, previous_end) = previous.map_or((0, 0), |(of, tail)| (*of, tail.used));
+        let sequence = previous + 1;
         let header = Header {
             version: VERSION,
             size,
             sequence,
             first: self.index.first(sequence),
-            previous_end: self.tail.end as u32,
+            previous_end: previous_end as u32,
             nonce: self.options.nonce,
         };
         let mut copies = [0, size as usize - HEADER].into_iter();
@@ -342,10 +310,9 @@ impl<D: Disk> Store<D> {
         self.figures.syncs += 1;
         self.figures.bytes_written += 2 * HEADER as u64;
         self.spares.retain(|spare| *spare != file);
-        let segment = Segment::new(file, &header);
-        self.tail = Tail::new(sequence, &segment, header.mark());
-        self.index.segments.insert(sequence, segment);
         self.first_written = header.first;
+        let segment = Segment::new(file, header);
+        self.index.segments.insert(sequence, segment);
         self.free();
         Ok(())
     }
@@ -396,14 +363,14 @@ impl<D: Disk> Store<D> {
             && *oldest.key() < self.first_written
         {
             let segment = oldest.remove();
-            self.release(segment.file, segment.size);
+            self.release(segment);
         }
     }
 
-    fn release(&mut self, file: u32, size: u32) {
-        match size == self.options.segment_bytes {
-            true => self.spares.push(file),
-            false => self.disk.remove(file).unwrap_or_default(),
+    fn release(&mut self, segment: Segment) {
+        match segment.header.size == self.options.segment_bytes {
+            true => self.spares.push(segment.file),
+            false => self.disk.remove(segment.file).unwrap_or_default(),
         }
     }
 

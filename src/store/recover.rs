@@ -13,7 +13,7 @@ use super::disk::{Disk, next_piece, read_some};
 use super::error::{StoreError, rot};
 use super::format::{FRAME, HEADER, Header, Step, VERSION, Walk};
 use super::index::Segment;
-use super::{Options, Store, Tail};
+use super::{Options, Store};
 use crate::record::Record;
 
 /// Something that was in the store.
@@ -72,8 +72,8 @@ impl Report {
 /// The files of a disk, by what their headers say.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// By sequence: the file.
-    pub segments: BTreeMap<u32, (u32, Header)>,
+    /// By sequence.
+    pub segments: BTreeMap<u32, Segment>,
     /// Those with no header yet, and their lengths.
     pub blank: Vec<(u32, u64)>,
     /// Those whose header cannot be told.
@@ -85,7 +85,7 @@ impl Survey {
     pub fn of(disk: &mut impl Disk) -> Result<Survey, StoreError> {
         let survey = Survey::read(disk);
         let survey = survey.map_err(|error| StoreError::failed(disk, "read the store", error))?;
-        let mut headers = survey.segments.values().map(|(_, header)| header.version);
+        let mut headers = survey.segments.values().map(|found| found.header.version);
         match headers.find(|version| *version != VERSION) {
             Some(version) => Err(StoreError::Version {
                 place: disk.place(),
@@ -110,7 +110,8 @@ impl Survey {
                     if header.version != VERSION
                         || !survey.segments.contains_key(&header.sequence) =>
                 {
-                    survey.segments.insert(header.sequence, (file, header));
+                    let segment = Segment::new(file, header);
+                    survey.segments.insert(header.sequence, segment);
                 }
                 None if copies.as_flattened().iter().all(|byte| *byte == 0) => {
                     survey.blank.push((file, length));
@@ -121,6 +122,21 @@ impl Survey {
         Ok(survey)
     }
 
+    /// The oldest segment that was needed when the last frame was written. What is older may be
+    /// there or not.
+    fn first(&self, disk: &mut impl Disk, bytes: &mut Vec<u8>) -> u32 {
+        let Some((&newest, segment)) = self.segments.last_key_value() else {
+            return 0;
+        };
+        let frames = self
+            .walk(disk, newest, bytes)
+            .filter_map(|step| match step {
+                Step::Frame(frame) => Some(frame.first),
+                Step::Gap(..) => None,
+            });
+        frames.fold(segment.header.first, u32::max).min(newest)
+    }
+
     /// Over the frames of a segment that is there. Of its bytes, what cannot be read is zeros.
     pub fn walk<'a>(
         &self,
@@ -128,20 +144,20 @@ impl Survey {
         sequence: u32,
         bytes: &'a mut Vec<u8>,
     ) -> Walk<'a> {
-        let (file, header) = &self.segments[&sequence];
+        let segment = &self.segments[&sequence];
         bytes.clear();
-        bytes.resize(header.size as usize, 0);
+        bytes.resize(segment.header.size as usize, 0);
         let mut at = 0;
         while at < bytes.len() {
-            match read_some(disk, *file, at as u64, &mut bytes[at..]) {
+            match read_some(disk, segment.file, at as u64, &mut bytes[at..]) {
                 Ok(0) => break,
                 Ok(read) => at += read,
                 Err(_) => at += next_piece(at as u64) as usize,
             }
         }
         let successor = self.segments.get(&(sequence + 1));
-        let end = successor.map(|(_, successor)| successor.previous_end);
-        Walk::new(bytes, header, end)
+        let end = successor.map(|successor| successor.header.previous_end);
+        Walk::new(bytes, segment.mark, end)
     }
 }
 
@@ -164,50 +180,36 @@ impl<D: Disk> Store<D> {
         let sizes = survey.blank.iter();
         let spares = sizes.filter(|(_, length)| *length == u64::from(options.segment_bytes));
         store.spares.extend(spares.map(|(file, _)| file));
-        match survey.segments.last_key_value() {
-            Some((newest, _)) => store.replay(&survey, *newest, &mut report)?,
-            None => store.begin()?,
+        if survey.segments.is_empty() {
+            let synced = store.disk.sync_directory();
+            store.read(synced)?;
+            store.index.settle();
+            store.switch(0)?;
+        } else {
+            store.replay(survey, &mut report)?;
         }
         store.tell(&mut report, &mut each)?;
         store.prepare();
         Ok((store, report))
     }
 
-    fn begin(&mut self) -> Result<(), StoreError> {
-        let synced = self.disk.sync_directory();
-        self.read(synced)?;
-        self.index.settle();
-        self.switch(0)
-    }
-
-    fn replay(
-        &mut self,
-        survey: &Survey,
-        newest: u32,
-        report: &mut Report,
-    ) -> Result<(), StoreError> {
+    fn replay(&mut self, mut survey: Survey, report: &mut Report) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
-        // What was needed when its last frame was written: what is older may be there or not.
-        let mut first = survey.segments[&newest].1.first;
-        for step in survey.walk(&mut self.disk, newest, &mut bytes) {
-            if let Step::Frame(frame) = step {
-                first = first.max(frame.first);
-            }
-        }
-        first = first.min(newest);
+        let first = survey.first(&mut self.disk, &mut bytes);
+        let needed: Vec<u32> = survey.segments.range(first..).map(|(n, _)| *n).collect();
         let mut expected = first;
-        for (&sequence, (file, header)) in survey.segments.range(first..) {
+        for sequence in needed {
             if sequence != expected {
                 report.damage(format!("segment {expected}"), 0, None);
             }
             expected = sequence + 1;
-            let mut segment = Segment::new(*file, header);
+            let mut gaps = Vec::new();
             let mut walk = survey.walk(&mut self.disk, sequence, &mut bytes);
             for step in &mut walk {
                 match step {
                     Step::Frame(frame) => self.index.apply_all(sequence, frame.at, frame.records),
                     Step::Gap(at, bad) => {
-                        segment.gaps.push(at as u32..(at + bad.len()) as u32);
+                        gaps.push(at..at + bad.len());
                         let name = format!(".corrupt-{sequence}-{at}");
                         let kept = self.disk.keep(&name, bad).is_ok().then_some(name);
                         let part = format!("segment {sequence} at byte {at}");
@@ -215,29 +217,32 @@ impl<D: Disk> Store<D> {
                     }
                 }
             }
-            segment.used = walk.at as u32;
             report.is_torn |= walk.is_torn();
-            self.tail = Tail::new(sequence, &segment, walk.last_crc());
-            self.index.segments.insert(sequence, segment);
+            let (used, chain) = (walk.at, walk.last_crc());
+            if let Some(segment) = survey.segments.get_mut(&sequence) {
+                (segment.used, segment.synced) = (used, used);
+                (segment.chain, segment.gaps) = (chain, gaps);
+            }
         }
+        self.index.segments = survey.segments.split_off(&first);
         self.index.settle();
         self.first_written = first;
-        let synced = self.settle_tail(&bytes[self.tail.end..]);
+        let synced = self.settle_tail(&bytes);
         self.read(synced)?;
-        for (_, (file, header)) in survey.segments.range(..first) {
-            self.release(*file, header.size);
+        for segment in survey.segments.into_values() {
+            self.release(segment);
         }
         Ok(())
     }
 
     /// What was read may be in the kernel only. Nothing is told or built on it before it is not.
-    fn settle_tail(&mut self, behind: &[u8]) -> io::Result<()> {
+    fn settle_tail(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (_, tail) = self.index.tail();
         // The next commit may be lost but for the part that a torn one lacks: neither may count.
-        if self.tail.room() >= FRAME && behind[..FRAME] != [0; FRAME] {
-            let end = self.tail.end as u64;
-            self.disk.write(self.tail.file, end, &[0; FRAME])?;
+        if tail.room() >= FRAME && bytes[tail.used..tail.used + FRAME] != [0; FRAME] {
+            self.disk.write(tail.file, tail.used as u64, &[0; FRAME])?;
         }
-        self.disk.sync(self.tail.file)?;
+        self.disk.sync(tail.file)?;
         self.disk.sync_directory()
     }
 

@@ -45,7 +45,7 @@ impl Window {
         }
         let segment = index.segments.get(&place.segment);
         let (file, used) = segment.map_or((0, 0), |segment| (segment.file, segment.used));
-        let rest = used.saturating_sub(place.offset) as usize;
+        let rest = used.saturating_sub(place.offset as usize);
         self.start = place;
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_MAX);
