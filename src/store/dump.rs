@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::disk::Disk;
 use super::error::StoreError;
-use super::format::{FRAME, Frame, Step};
+use super::format::{FRAME, Frame};
 use super::recover::Survey;
 use crate::record::{Record, records};
 
@@ -22,11 +22,11 @@ fn print(survey: &Survey, disk: &mut impl Disk, out: &mut dyn Write) -> io::Resu
         let name = format_args!("segment {sequence} in file {file:08x}");
         writeln!(out, "{name}, needed from segment {first}")?;
         let mut walk = survey.walk(disk, sequence, &mut bytes);
-        for step in &mut walk {
-            match step {
-                Step::Frame(frame) => print_frame(&frame, out)?,
-                Step::Gap(at, bad) => writeln!(out, "  {at} bad up to {}", at + bad.len())?,
-            }
+        for frame in &mut walk {
+            print_frame(&frame, out)?;
+        }
+        for gap in &walk.gaps {
+            writeln!(out, "  {} bad up to {}", gap.start, gap.end)?;
         }
         let torn = if walk.is_torn() { ", torn" } else { "" };
         writeln!(out, "  {} end{torn}", walk.at)?;

@@ -5,6 +5,8 @@
 //! but what its checksum vouches for. A segment's mark (the checksum of its header, which holds a
 //! secret number) begins each of its frames, so that nobody who chooses a payload can forge one.
 
+use std::ops::Range;
+
 use crc32fast::Hasher;
 
 pub const VERSION: u32 = 1;
@@ -138,6 +140,8 @@ fn put_numbers(bytes: &mut [u8], numbers: &[u32]) {
     }
 }
 
+/// The frames of a segment, in order.
+///
 /// A frame counts where it continues the one before it. Where none does, the log has ended (a torn
 /// tail) or a part has gone bad. It is rot if the segment was whole (its successor says where it
 /// ends), or if a frame further on was written when the bad part had been on the medium already;
@@ -145,31 +149,27 @@ fn put_numbers(bytes: &mut [u8], numbers: &[u32]) {
 pub struct Walk<'a> {
     segment: &'a [u8],
     mark: u32,
-    /// Known of all but the newest.
-    end: Option<usize>,
-    /// Where the frames end, once there are no more steps.
+    /// The segment was whole: it ends where its bytes do.
+    is_whole: bool,
+    /// Where the frames end, once there are no more.
     pub at: usize,
     /// The checksum that the next frame must name; none behind a gap.
     chain: Option<u32>,
-}
-
-#[derive(Clone, Debug)]
-pub enum Step<'a> {
-    Frame(Frame<'a>),
-    /// From here on, this is bad.
-    Gap(usize, &'a [u8]),
+    /// What was bad on the way.
+    pub gaps: Vec<Range<usize>>,
 }
 
 impl<'a> Walk<'a> {
+    /// Where the frames end is known of all segments but the newest.
     pub fn new(segment: &'a [u8], mark: u32, end: Option<u32>) -> Walk<'a> {
         let size = segment.len() - HEADER;
-        let end = end.map(|end| (end as usize).min(size));
         Walk {
-            segment: &segment[..end.unwrap_or(size)],
+            segment: &segment[..end.map_or(size, |end| size.min(end as usize))],
             mark,
-            end,
+            is_whole: end.is_some(),
             at: HEADER,
             chain: Some(mark),
+            gaps: Vec::new(),
         }
     }
 
@@ -181,46 +181,47 @@ impl<'a> Walk<'a> {
     /// Whether the log broke off while a frame was written.
     pub fn is_torn(&self) -> bool {
         let field = |at| number_at(self.segment, at);
-        self.end.is_none()
-            && (field(self.at) == Some(self.mark) || field(self.at + 8) == Some(self.last_crc()))
+        let is_begun = field(self.at) == Some(self.mark);
+        !self.is_whole && (is_begun || field(self.at + 8) == Some(self.last_crc()))
     }
 
     /// Where to go on behind what is bad.
     fn resume(&self) -> Option<usize> {
         let (mut first, mut at) = (None, self.at + 1);
         let mark = self.mark.to_le_bytes();
-        while let Some(rest) = self.segment.get(at..) {
-            at += rest.windows(mark.len()).position(|bytes| bytes == mark)?;
+        while let Some(rest) = self.segment.get(at..)
+            && let Some(next) = rest.windows(mark.len()).position(|bytes| bytes == mark)
+        {
+            at += next;
             let Some(frame) = Frame::at(self.segment, self.mark, at) else {
                 at += 1;
                 continue;
             };
             first = first.or(Some(at));
-            if self.end.is_some() || frame.synced as usize > self.at {
+            if self.is_whole || frame.synced as usize > self.at {
                 return first;
             }
             at = frame.end;
         }
-        None
+        self.is_whole.then_some(self.segment.len())
     }
 }
 
 impl<'a> Iterator for Walk<'a> {
-    type Item = Step<'a>;
+    type Item = Frame<'a>;
 
-    fn next(&mut self) -> Option<Step<'a>> {
-        if self.end.is_some_and(|end| self.at >= end) {
-            return None;
+    fn next(&mut self) -> Option<Frame<'a>> {
+        while !self.is_whole || self.at < self.segment.len() {
+            let frame = Frame::at(self.segment, self.mark, self.at);
+            let follows = |frame: &Frame<'_>| self.chain.is_none_or(|crc| crc == frame.previous);
+            if let Some(frame) = frame.filter(follows) {
+                (self.at, self.chain) = (frame.end, Some(frame.crc));
+                return Some(frame);
+            }
+            let to = self.resume()?;
+            self.gaps.push(self.at..to);
+            (self.at, self.chain) = (to, None);
         }
-        let frame = Frame::at(self.segment, self.mark, self.at);
-        let next = frame.filter(|frame| self.chain.is_none_or(|chain| chain == frame.previous));
-        if let Some(frame) = next {
-            (self.at, self.chain) = (frame.end, Some(frame.crc));
-            return Some(Step::Frame(frame));
-        }
-        let to = self.resume().or(self.end)?;
-        let from = std::mem::replace(&mut self.at, to);
-        self.chain = None;
-        Some(Step::Gap(from, &self.segment[from..to]))
+        None
     }
 }

@@ -10,8 +10,8 @@ use std::hash::Hasher;
 use std::ops::Range;
 
 use super::format::{FRAME, HEADER, Header, Place};
-use super::queue::{Entry, Queue, Size};
-use crate::record::{self, Record};
+use super::queue::{Entry, Queue};
+use crate::record::{self, Record, Ref};
 
 /// Of what precedes key and value.
 const PUT_BYTES: usize = 9;
@@ -90,26 +90,26 @@ impl Index {
                 let length = (PUT_BYTES + key.len() + value.len()) as u32;
                 let old = self.keys.insert(self.hash(key), (place, length));
                 self.lose(old);
-                count(&mut self.segments, place, 1, length);
+                self.gain((place, length));
             }
             Record::Delete { key } => {
                 let old = self.keys.remove(&self.hash(key));
                 self.lose(old);
             }
             Record::Message { refs, body } => {
-                let size = Size::new(body.len(), refs.clone().count());
-                for reference in refs.clone() {
-                    let queue = self.queues.entry(reference.queue).or_default();
-                    let old = queue.put(Entry {
-                        sequence: reference.sequence,
-                        size,
-                        place,
-                    });
+                let count = refs.clone().count();
+                for Ref {
+                    queue, sequence, ..
+                } in refs.clone()
+                {
+                    let entry = Entry::new(sequence, place, body.len(), count);
+                    let queue = self.queues.entry(queue).or_default();
+                    let old = queue.put(entry);
                     if self.is_settled {
                         queue.settle();
                     }
-                    self.lose(old.map(|old| (old.place, old.size.share())));
-                    count(&mut self.segments, place, 1, size.share());
+                    self.lose(old.map(|old| old.share()));
+                    self.gain(entry.share());
                 }
             }
             Record::Done { queue, sequence } => {
@@ -120,11 +120,11 @@ impl Index {
                 if waiting.is_empty() {
                     self.queues.remove(queue);
                 }
-                self.lose(old.map(|old| (old.place, old.size.share())));
+                self.lose(old.map(|old| old.share()));
             }
             Record::Drop { queue } => {
                 for old in self.queues.remove(queue).unwrap_or_default().behind(None) {
-                    self.lose(Some((old.place, old.size.share())));
+                    self.lose(Some(old.share()));
                 }
             }
         }
@@ -135,13 +135,13 @@ impl Index {
         for segment in self.segments.values_mut() {
             (segment.items, segment.live) = (0, 0);
         }
-        for (place, length) in self.keys.values() {
-            count(&mut self.segments, *place, 1, *length);
+        for value in self.keys.values() {
+            count(&mut self.segments, 1, *value);
         }
         self.queues.retain(|_, queue| {
             queue.settle();
             for entry in queue.behind(None) {
-                count(&mut self.segments, entry.place, 1, entry.size.share());
+                count(&mut self.segments, 1, entry.share());
             }
             !queue.is_empty()
         });
@@ -189,9 +189,13 @@ impl Index {
         })
     }
 
+    fn gain(&mut self, new: (Place, u32)) {
+        count(&mut self.segments, 1, new);
+    }
+
     fn lose(&mut self, old: Option<(Place, u32)>) {
-        if let Some((place, bytes)) = old {
-            count(&mut self.segments, place, -1, bytes);
+        if let Some(old) = old {
+            count(&mut self.segments, -1, old);
         }
     }
 
@@ -207,8 +211,8 @@ impl Index {
     }
 }
 
-/// So many items more that count, of so many bytes.
-fn count(segments: &mut BTreeMap<u32, Segment>, place: Place, items: i64, bytes: u32) {
+/// So many items more that count, and stand there, of so many bytes.
+fn count(segments: &mut BTreeMap<u32, Segment>, items: i64, (place, bytes): (Place, u32)) {
     if let Some(segment) = segments.get_mut(&place.segment) {
         segment.items += items;
         segment.live += items * i64::from(bytes);

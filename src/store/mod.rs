@@ -38,6 +38,7 @@ use error::rot;
 use format::{FRAME, Frame, HEADER, Header, VERSION};
 use index::{Index, Segment};
 use queue::Queue;
+use recover::Survey;
 use window::Window;
 
 /// Segments that are made ahead. Fewer than these, and the store is full: what is left is for
@@ -114,14 +115,16 @@ pub struct Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    fn new(disk: D, options: &Options, next_file: u32) -> Store<D> {
+    fn new(disk: D, options: &Options, survey: &Survey) -> Store<D> {
+        let usual = u64::from(options.segment_bytes);
+        let spares = survey.blank.iter().filter(|(_, length)| *length == usual);
         Store {
             disk,
             options: options.clone(),
             index: Index::new(options.nonce),
             first_written: 0,
-            spares: Vec::new(),
-            next_file,
+            spares: spares.map(|(file, _)| *file).collect(),
+            next_file: survey.next_file,
             patience: 0,
             compaction: Compaction::default(),
             frame: Batch::new(),
@@ -184,7 +187,7 @@ impl<D: Disk> Store<D> {
         };
         let mut bytes = 0;
         for entry in waiting.behind(after) {
-            let length = entry.size.length() as usize;
+            let length = entry.length() as usize;
             if bytes > 0 && bytes + length > bytes_max {
                 break;
             }
@@ -237,7 +240,7 @@ impl<D: Disk> Store<D> {
     fn behind(&self, queue: u32, after: Option<u32>) -> impl Iterator<Item = (u32, u32)> {
         let queue = self.index.queues.get(&queue).into_iter();
         let entries = queue.flat_map(move |queue| queue.behind(after));
-        entries.map(|entry| (entry.sequence, entry.size.length()))
+        entries.map(|entry| (entry.sequence, entry.length()))
     }
 
     /// No more room can be had, and what is left should be used for what goes only.

@@ -18,31 +18,35 @@ const REF_BYTES: u32 = 20;
 const LENGTH_BITS: u32 = 28;
 const LENGTH_MAX: u32 = (1 << LENGTH_BITS) - 1;
 
-/// A body's length, and how often it is halved for the share of each that waits for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Size(u32);
-
-impl Size {
-    pub fn new(length: usize, refs: usize) -> Size {
-        let halvings = refs.next_power_of_two().trailing_zeros().min(15);
-        Size(length.min(LENGTH_MAX as usize) as u32 | halvings << LENGTH_BITS)
-    }
-
-    pub fn length(self) -> u32 {
-        self.0 & LENGTH_MAX
-    }
-
-    /// What counts as live in the segment as long as this one waits.
-    pub fn share(self) -> u32 {
-        (self.length() >> (self.0 >> LENGTH_BITS)) + REF_BYTES
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub sequence: u32,
-    pub size: Size,
     pub place: Place,
+    /// The body's length, and above that how often it is halved for the share of each that waits.
+    size: u32,
+}
+
+impl Entry {
+    pub fn new(sequence: u32, place: Place, length: usize, refs: usize) -> Entry {
+        let halvings = refs.next_power_of_two().trailing_zeros().min(15);
+        let size = length.min(LENGTH_MAX as usize) as u32 | halvings << LENGTH_BITS;
+        Entry {
+            sequence,
+            place,
+            size,
+        }
+    }
+
+    /// Of the body.
+    pub fn length(&self) -> u32 {
+        self.size & LENGTH_MAX
+    }
+
+    /// Its place, and what counts as live there as long as it waits.
+    pub fn share(&self) -> (Place, u32) {
+        let share = self.length() >> (self.size >> LENGTH_BITS);
+        (self.place, share + REF_BYTES)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +93,7 @@ impl Queue {
         let last = self.entries.back();
         let is_next = last.is_none_or(|last| is_before(last.sequence, entry.sequence));
         if self.strays == 0 && is_next {
-            self.bytes += u64::from(entry.size.length());
+            self.bytes += u64::from(entry.length());
             self.entries.push_back(entry);
             return None;
         }
@@ -102,17 +106,11 @@ impl Queue {
     /// The entry that is gone, if there was one.
     pub fn done(&mut self, sequence: u32) -> Option<Entry> {
         if self.strays > 0 {
-            return self.stray(Entry {
-                sequence,
-                size: Size(0),
-                place: Place {
-                    segment: NOWHERE,
-                    offset: 0,
-                },
-            });
+            let (segment, offset) = (NOWHERE, 0);
+            return self.stray(Entry::new(sequence, Place { segment, offset }, 0, 0));
         }
         let entry = self.entries.remove(self.position(sequence)?)?;
-        self.bytes -= u64::from(entry.size.length());
+        self.bytes -= u64::from(entry.length());
         if self.entries.len() < self.entries.capacity() / 8 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
@@ -137,7 +135,7 @@ impl Queue {
             is_same
         });
         all.retain(|entry| !is_done(entry));
-        self.bytes = all.iter().map(|entry| u64::from(entry.size.length())).sum();
+        self.bytes = all.iter().map(|entry| u64::from(entry.length())).sum();
         self.entries = all.into();
         self.strays = 0;
     }

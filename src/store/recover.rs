@@ -11,10 +11,12 @@ use std::io;
 
 use super::disk::{Disk, next_piece, read_some};
 use super::error::{StoreError, rot};
-use super::format::{FRAME, HEADER, Header, Step, VERSION, Walk};
+use super::format::{FRAME, HEADER, Header, VERSION, Walk};
 use super::index::Segment;
 use super::{Options, Store};
 use crate::record::Record;
+
+const DOING: &str = "read the store";
 
 /// Something that was in the store.
 #[derive(Clone, Copy, Debug)]
@@ -79,18 +81,15 @@ pub struct Survey {
     /// Those whose header cannot be told.
     pub unknown: Vec<(u32, u64)>,
     pub next_file: u32,
+    other_version: Option<u32>,
 }
 
 impl Survey {
     pub fn of(disk: &mut impl Disk) -> Result<Survey, StoreError> {
-        let survey = Survey::read(disk);
-        let survey = survey.map_err(|error| StoreError::failed(disk, "read the store", error))?;
-        let mut headers = survey.segments.values().map(|found| found.header.version);
-        match headers.find(|version| *version != VERSION) {
-            Some(version) => Err(StoreError::Version {
-                place: disk.place(),
-                version,
-            }),
+        let (survey, place) = (Survey::read(disk), disk.place());
+        let survey = survey.map_err(|error| StoreError::failed(disk, DOING, error))?;
+        match survey.other_version {
+            Some(version) => Err(StoreError::Version { place, version }),
             None => Ok(survey),
         }
     }
@@ -105,17 +104,16 @@ impl Survey {
             disk.read(file, 0, &mut copies[0])?;
             disk.read(file, length.saturating_sub(HEADER as u64), &mut copies[1])?;
             let headers = copies.iter().filter_map(Header::decode);
+            let is_blank = copies == [[0; HEADER]; 2];
             match headers.max_by_key(|header| (header.version, header.sequence)) {
-                Some(header)
-                    if header.version != VERSION
-                        || !survey.segments.contains_key(&header.sequence) =>
-                {
+                Some(header) if header.version != VERSION => {
+                    survey.other_version = Some(header.version);
+                }
+                Some(header) if !survey.segments.contains_key(&header.sequence) => {
                     let segment = Segment::new(file, header);
                     survey.segments.insert(header.sequence, segment);
                 }
-                None if copies.as_flattened().iter().all(|byte| *byte == 0) => {
-                    survey.blank.push((file, length));
-                }
+                None if is_blank => survey.blank.push((file, length)),
                 _ => survey.unknown.push((file, length)),
             }
         }
@@ -128,13 +126,8 @@ impl Survey {
         let Some((&newest, segment)) = self.segments.last_key_value() else {
             return 0;
         };
-        let frames = self
-            .walk(disk, newest, bytes)
-            .filter_map(|step| match step {
-                Step::Frame(frame) => Some(frame.first),
-                Step::Gap(..) => None,
-            });
-        frames.fold(segment.header.first, u32::max).min(newest)
+        let needed = self.walk(disk, newest, bytes).map(|frame| frame.first);
+        needed.fold(segment.header.first, u32::max).min(newest)
     }
 
     /// Over the frames of a segment that is there. Of its bytes, what cannot be read is zeros.
@@ -176,24 +169,18 @@ impl<D: Disk> Store<D> {
             let kept = disk.rename(*file, &name).is_ok().then_some(name);
             report.damage(format!("file {file:08x}"), *length, kept);
         }
-        let mut store = Store::new(disk, options, survey.next_file);
-        let sizes = survey.blank.iter();
-        let spares = sizes.filter(|(_, length)| *length == u64::from(options.segment_bytes));
-        store.spares.extend(spares.map(|(file, _)| file));
-        if survey.segments.is_empty() {
-            let synced = store.disk.sync_directory();
-            store.read(synced)?;
-            store.index.settle();
+        let mut store = Store::new(disk, options, &survey);
+        let mut recovered = store.replay(survey, &mut report);
+        recovered = recovered.and_then(|()| store.tell(&mut report, &mut each));
+        recovered.map_err(|error| StoreError::failed(&store.disk, DOING, error))?;
+        if store.index.segments.is_empty() {
             store.switch(0)?;
-        } else {
-            store.replay(survey, &mut report)?;
         }
-        store.tell(&mut report, &mut each)?;
         store.prepare();
         Ok((store, report))
     }
 
-    fn replay(&mut self, mut survey: Survey, report: &mut Report) -> Result<(), StoreError> {
+    fn replay(&mut self, mut survey: Survey, report: &mut Report) -> io::Result<()> {
         let mut bytes = Vec::new();
         let first = survey.first(&mut self.disk, &mut bytes);
         let needed: Vec<u32> = survey.segments.range(first..).map(|(n, _)| *n).collect();
@@ -203,22 +190,18 @@ impl<D: Disk> Store<D> {
                 report.damage(format!("segment {expected}"), 0, None);
             }
             expected = sequence + 1;
-            let mut gaps = Vec::new();
             let mut walk = survey.walk(&mut self.disk, sequence, &mut bytes);
-            for step in &mut walk {
-                match step {
-                    Step::Frame(frame) => self.index.apply_all(sequence, frame.at, frame.records),
-                    Step::Gap(at, bad) => {
-                        gaps.push(at..at + bad.len());
-                        let name = format!(".corrupt-{sequence}-{at}");
-                        let kept = self.disk.keep(&name, bad).is_ok().then_some(name);
-                        let part = format!("segment {sequence} at byte {at}");
-                        report.damage(part, bad.len() as u64, kept);
-                    }
-                }
+            for frame in &mut walk {
+                self.index.apply_all(sequence, frame.at, frame.records);
             }
             report.is_torn |= walk.is_torn();
-            let (used, chain) = (walk.at, walk.last_crc());
+            let (used, chain, gaps) = (walk.at, walk.last_crc(), walk.gaps);
+            for gap in &gaps {
+                let name = format!(".corrupt-{sequence}-{}", gap.start);
+                let kept = self.disk.keep(&name, &bytes[gap.clone()]);
+                let part = format!("segment {sequence} at byte {}", gap.start);
+                report.damage(part, gap.len() as u64, kept.is_ok().then_some(name));
+            }
             if let Some(segment) = survey.segments.get_mut(&sequence) {
                 (segment.used, segment.synced) = (used, used);
                 (segment.chain, segment.gaps) = (chain, gaps);
@@ -227,36 +210,27 @@ impl<D: Disk> Store<D> {
         self.index.segments = survey.segments.split_off(&first);
         self.index.settle();
         self.first_written = first;
-        let synced = self.settle_tail(&bytes);
-        self.read(synced)?;
+        // What was read may be in the kernel only. Nothing is told or built on it before it is not.
+        if let Some(tail) = self.index.segments.values().next_back() {
+            // The next commit may be lost but for the part that a torn one lacks: neither counts.
+            if tail.room() >= FRAME && bytes[tail.used..][..FRAME] != [0; FRAME] {
+                self.disk.write(tail.file, tail.used as u64, &[0; FRAME])?;
+            }
+            self.disk.sync(tail.file)?;
+        }
+        self.disk.sync_directory()?;
         for segment in survey.segments.into_values() {
             self.release(segment);
         }
         Ok(())
     }
 
-    /// What was read may be in the kernel only. Nothing is told or built on it before it is not.
-    fn settle_tail(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (_, tail) = self.index.tail();
-        // The next commit may be lost but for the part that a torn one lacks: neither may count.
-        if tail.room() >= FRAME && bytes[tail.used..tail.used + FRAME] != [0; FRAME] {
-            self.disk.write(tail.file, tail.used as u64, &[0; FRAME])?;
-        }
-        self.disk.sync(tail.file)?;
-        self.disk.sync_directory()
-    }
-
-    fn tell(
-        &mut self,
-        report: &mut Report,
-        each: &mut impl FnMut(Found<'_>),
-    ) -> Result<(), StoreError> {
+    fn tell(&mut self, report: &mut Report, each: &mut impl FnMut(Found<'_>)) -> io::Result<()> {
         for place in self.index.values() {
             report.values += 1;
-            match self.window.record(&mut self.disk, &self.index, place) {
-                Ok((Record::Put { key, value }, _)) => each(Found::Value { key, value }),
-                Ok(_) => return self.read(Err(rot(place))),
-                Err(error) => return self.read(Err(error)),
+            match self.window.record(&mut self.disk, &self.index, place)? {
+                (Record::Put { key, value }, _) => each(Found::Value { key, value }),
+                _ => return Err(rot(place)),
             }
         }
         for (&queue, waiting) in &self.index.queues {
@@ -265,10 +239,5 @@ impl<D: Disk> Store<D> {
             each(Found::Queue { queue, len, bytes });
         }
         Ok(())
-    }
-
-    /// What reading the store came to.
-    fn read(&self, result: io::Result<()>) -> Result<(), StoreError> {
-        result.map_err(|error| StoreError::failed(&self.disk, "read the store", error))
     }
 }
