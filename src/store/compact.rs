@@ -32,9 +32,10 @@ pub struct Compaction {
 impl<D: Disk> Store<D> {
     /// Begins the frame of a batch of `batch` bytes with copies, if that is worth it.
     pub(super) fn copy(&mut self, batch: usize) {
+        let oldest = self.index.first();
         let (newest, tail) = self.index.tail();
         let room = tail.room().saturating_sub(batch);
-        let oldest = self.index.first(newest);
+        let oldest = oldest.unwrap_or(newest);
         if oldest == newest || self.figures.is_damaged || !self.is_wasteful(oldest, room) {
             return;
         }

@@ -67,7 +67,7 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(StoreError::Locked { place })
             }
-            Err(error) => Err(StoreError::failed(&directory, "open the store", error)),
+            Err(error) => Err(StoreError::new(&directory, "open the store", error)),
         }
     }
 
@@ -167,21 +167,14 @@ impl Disk for Directory {
 
     fn write(&mut self, file: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let writer = hold(&mut self.writer, &self.path, file, options.write(true))?;
-        writer.write_all_at(bytes, offset)
+        hold(&mut self.writer, &self.path, file, options.write(true))?.write_all_at(bytes, offset)
     }
 
     fn sync(&mut self, file: u32) -> io::Result<()> {
         match &self.writer {
             Some((of, writer)) if *of == file => writer.sync_data(),
             // The writer stays open: it is the one that is told of what failed since.
-            _ => {
-                let mut options = OpenOptions::new();
-                options
-                    .write(true)
-                    .open(path(&self.path, file))?
-                    .sync_data()
-            }
+            _ => hold(&mut None, &self.path, file, OpenOptions::new().write(true))?.sync_data(),
         }
     }
 

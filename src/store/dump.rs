@@ -12,7 +12,7 @@ use crate::record::{Record, records};
 pub fn dump(disk: &mut impl Disk, out: &mut dyn Write) -> Result<(), StoreError> {
     let survey = Survey::of(disk)?;
     let printed = print(&survey, disk, out);
-    printed.map_err(|error| StoreError::failed(disk, "print the store", error))
+    printed.map_err(|error| StoreError::new(disk, "print the store", error))
 }
 
 fn print(survey: &Survey, disk: &mut impl Disk, out: &mut dyn Write) -> io::Result<()> {

@@ -26,22 +26,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn failed(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
-        let place = disk.place();
-        StoreError::Failed {
-            place,
-            doing,
-            error,
-        }
-    }
-
     /// Want of room is no fault.
-    pub(super) fn refused(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
+    pub(super) fn new(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let place = disk.place();
         match error.kind() {
             StorageFull | QuotaExceeded | FileTooLarge => StoreError::Full { place, error },
-            _ => StoreError::failed(disk, doing, error),
+            _ => StoreError::Failed {
+                place,
+                doing,
+                error,
+            },
         }
     }
 }
@@ -49,10 +44,8 @@ impl StoreError {
 /// What was written cannot be read any more.
 pub fn rot(place: Place) -> io::Error {
     let Place { segment, offset } = place;
-    let advice = "start midge again, it sets the bad part aside";
-    io::Error::other(format!(
-        "segment {segment} has gone bad at byte {offset} ({advice})"
-    ))
+    let said = format!("segment {segment} is bad at {offset}, a new start sets that aside");
+    io::Error::other(said)
 }
 
 impl fmt::Display for StoreError {

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::format::{FRAME, HEADER, Header, Place};
 use super::queue::{Entry, Queue};
-use crate::record::{self, Record, Ref};
+use crate::record::{self, Record};
 
 /// Of what precedes key and value.
 const PUT_BYTES: usize = 9;
@@ -98,12 +98,9 @@ impl Index {
             }
             Record::Message { refs, body } => {
                 let count = refs.clone().count();
-                for Ref {
-                    queue, sequence, ..
-                } in refs.clone()
-                {
-                    let entry = Entry::new(sequence, place, body.len(), count);
-                    let queue = self.queues.entry(queue).or_default();
+                for found in refs.clone() {
+                    let entry = Entry::new(found.sequence, place, body.len(), count);
+                    let queue = self.queues.entry(found.queue).or_default();
                     let old = queue.put(entry);
                     if self.is_settled {
                         queue.settle();
@@ -174,11 +171,11 @@ impl Index {
         (*sequence, segment)
     }
 
-    /// The oldest segment in which something counts, or `tail`.
-    pub fn first(&self, tail: u32) -> u32 {
+    /// The oldest segment in which something counts.
+    pub fn first(&self) -> Option<u32> {
         let mut segments = self.segments.iter();
-        let oldest = segments.find(|(_, segment)| segment.items > 0);
-        oldest.map_or(tail, |(sequence, _)| *sequence)
+        let (sequence, _) = segments.find(|(_, segment)| segment.items > 0)?;
+        Some(*sequence)
     }
 
     /// Bytes that count and bytes that were written, of all segments.

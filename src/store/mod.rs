@@ -200,7 +200,7 @@ impl<D: Disk> Store<D> {
                     .ok_or_else(|| rot(entry.place)),
                 _ => Err(rot(entry.place)),
             });
-            let failed = |error| StoreError::failed(&self.disk, "read the log", error);
+            let failed = |error| StoreError::new(&self.disk, "read the log", error);
             let (extra, body) = message.map_err(failed)?;
             each(entry.sequence, extra, body);
         }
@@ -233,11 +233,15 @@ impl<D: Disk> Store<D> {
 
     /// The sequence at the back.
     pub fn last(&self, queue: u32) -> Option<u32> {
-        let last = self.index.queues.get(&queue)?.last()?;
-        Some(last.sequence)
+        let (sequence, _) = self.behind(queue, None).next_back()?;
+        Some(sequence)
     }
 
-    fn behind(&self, queue: u32, after: Option<u32>) -> impl Iterator<Item = (u32, u32)> {
+    fn behind(
+        &self,
+        queue: u32,
+        after: Option<u32>,
+    ) -> impl DoubleEndedIterator<Item = (u32, u32)> {
         let queue = self.index.queues.get(&queue).into_iter();
         let entries = queue.flat_map(move |queue| queue.behind(after));
         entries.map(|entry| (entry.sequence, entry.length()))
@@ -250,12 +254,12 @@ impl<D: Disk> Store<D> {
 
     pub fn figures(&self) -> Figures {
         let (live_bytes, _) = self.index.live_and_used();
-        let sizes = self.index.segments.values();
-        let sizes = sizes.map(|segment| segment.header.size);
+        let segments = self.index.segments.values();
+        let sizes = segments.map(|segment| u64::from(segment.header.size));
         let spares = self.spares.len() as u64 * u64::from(self.options.segment_bytes);
         Figures {
             live_bytes: live_bytes as u64,
-            total_bytes: sizes.map(u64::from).sum::<u64>() + spares,
+            total_bytes: sizes.sum::<u64>() + spares,
             segments: self.index.segments.len(),
             ..self.figures
         }
@@ -267,13 +271,13 @@ impl<D: Disk> Store<D> {
             self.sync()?;
             self.switch(need)?;
         }
-        let (newest, _) = self.index.tail();
-        let first = self.index.first(newest);
-        let (_, tail) = self.index.tail();
+        let first = self.index.first();
+        let (newest, tail) = self.index.tail();
+        let first = first.unwrap_or(newest);
         let frame = self.frame.bytes_mut();
         let crc = Frame::seal(frame, tail.mark, tail.chain, tail.synced as u32, first);
         if let Err(error) = self.disk.write(tail.file, tail.used as u64, frame) {
-            let error = StoreError::refused(&self.disk, "write the log", error);
+            let error = StoreError::new(&self.disk, "write the log", error);
             self.is_broken = !matches!(error, StoreError::Full { .. });
             return Err(error);
         }
@@ -293,15 +297,15 @@ impl<D: Disk> Store<D> {
     fn switch(&mut self, need: usize) -> Result<(), StoreError> {
         let (file, size) = self
             .file_for(need)
-            .map_err(|error| StoreError::refused(&self.disk, "make room for the log", error))?;
+            .map_err(|error| StoreError::new(&self.disk, "make room for the log", error))?;
         let previous = self.index.segments.last_key_value();
         let (previous, previous_end) = previous.map_or((0, 0), |(of, tail)| (*of, tail.used));
-        let sequence = previous + 1;
+        let (sequence, first) = (previous + 1, self.index.first());
         let header = Header {
             version: VERSION,
             size,
             sequence,
-            first: self.index.first(sequence),
+            first: first.unwrap_or(sequence),
             previous_end: previous_end as u32,
             nonce: self.options.nonce,
         };
@@ -314,8 +318,8 @@ impl<D: Disk> Store<D> {
         self.figures.bytes_written += 2 * HEADER as u64;
         self.spares.retain(|spare| *spare != file);
         self.first_written = header.first;
-        let segment = Segment::new(file, header);
-        self.index.segments.insert(sequence, segment);
+        let segments = &mut self.index.segments;
+        segments.insert(sequence, Segment::new(file, header));
         self.free();
         Ok(())
     }
@@ -378,16 +382,17 @@ impl<D: Disk> Store<D> {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        let place = || self.disk.place();
-        match self.is_broken {
-            true => Err(StoreError::Broken { place: place() }),
-            false => Ok(()),
+        if self.is_broken {
+            let place = self.disk.place();
+            return Err(StoreError::Broken { place });
         }
+        Ok(())
     }
 
     /// What is on the medium is not known any more, and trying again would not tell.
     fn broken(&mut self, doing: &'static str, error: io::Error) -> StoreError {
         self.is_broken = true;
-        StoreError::failed(&self.disk, doing, error)
+        // A sync that found no room has failed like any other.
+        StoreError::new(&self.disk, doing, io::Error::other(error))
     }
 }

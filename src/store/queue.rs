@@ -71,12 +71,8 @@ impl Queue {
         self.bytes
     }
 
-    pub fn last(&self) -> Option<&Entry> {
-        self.entries.back()
-    }
-
     /// Those behind `after`, or all.
-    pub fn behind(&self, after: Option<u32>) -> impl Iterator<Item = &Entry> {
+    pub fn behind(&self, after: Option<u32>) -> impl DoubleEndedIterator<Item = &Entry> {
         let start = after.map_or(0, |after| {
             self.entries
                 .partition_point(|entry| !is_before(after, entry.sequence))

@@ -87,7 +87,7 @@ pub struct Survey {
 impl Survey {
     pub fn of(disk: &mut impl Disk) -> Result<Survey, StoreError> {
         let (survey, place) = (Survey::read(disk), disk.place());
-        let survey = survey.map_err(|error| StoreError::failed(disk, DOING, error))?;
+        let survey = survey.map_err(|error| StoreError::new(disk, DOING, error))?;
         match survey.other_version {
             Some(version) => Err(StoreError::Version { place, version }),
             None => Ok(survey),
@@ -172,7 +172,7 @@ impl<D: Disk> Store<D> {
         let mut store = Store::new(disk, options, &survey);
         let mut recovered = store.replay(survey, &mut report);
         recovered = recovered.and_then(|()| store.tell(&mut report, &mut each));
-        recovered.map_err(|error| StoreError::failed(&store.disk, DOING, error))?;
+        recovered.map_err(|error| StoreError::new(&store.disk, DOING, error))?;
         if store.index.segments.is_empty() {
             store.switch(0)?;
         }
