@@ -55,9 +55,8 @@ impl<D: Disk> Store<D> {
         if !self.is_full() {
             return dead > live + SLACK * segment;
         }
-        let oldest = self.index.segments.get(&oldest);
         let room = room as i64 + self.spares.len() as i64 * segment;
-        dead > segment && oldest.is_some_and(|oldest| room > oldest.live + segment / 4)
+        dead > segment && room > self.index.segments[&oldest].live + segment / 4
     }
 
     /// As much as a commit may take, of what is in `room` bytes but for a record that is larger.
@@ -68,12 +67,18 @@ impl<D: Disk> Store<D> {
         let mut looked = 0;
         while looked < LOOK + 2 * batch {
             if at.offset >= *end {
-                let length = next_frame(at, window, &mut self.disk, &self.index)?;
-                if length == 0 {
+                let segment = &self.index.segments[&at.segment];
+                let mut gaps = segment.gaps.iter();
+                if let Some(gap) = gaps.find(|gap| gap.start == at.offset as usize) {
+                    at.offset = gap.end as u32;
+                }
+                if at.offset as usize >= segment.used {
                     break;
                 }
-                looked += length;
-                *end = at.offset + length as u32;
+                let length = |bytes: &[u8]| Frame::at(bytes, segment.mark, 0).map(|it| it.end);
+                let frame = window.bytes(&mut self.disk, &self.index, *at, length)?;
+                looked += frame.len();
+                *end = at.offset + frame.len() as u32;
                 at.offset += FRAME as u32;
                 continue;
             }
@@ -89,27 +94,6 @@ impl<D: Disk> Store<D> {
         }
         Ok(())
     }
-}
-
-/// Finds the frame that stands there, or behind what is bad there; its length, 0 if there is none.
-fn next_frame(
-    at: &mut Place,
-    window: &mut Window,
-    disk: &mut impl Disk,
-    index: &Index,
-) -> io::Result<usize> {
-    let Some(segment) = index.segments.get(&at.segment) else {
-        return Ok(0);
-    };
-    let mut gaps = segment.gaps.iter();
-    if let Some(gap) = gaps.find(|gap| gap.start == at.offset as usize) {
-        at.offset = gap.end as u32;
-    }
-    if at.offset as usize >= segment.used {
-        return Ok(0);
-    }
-    let length = |bytes: &[u8]| Frame::at(bytes, segment.mark, 0).map(|frame| frame.end);
-    Ok(window.bytes(disk, index, *at, length)?.len())
 }
 
 /// What still counts of the record that stands there.
