@@ -122,14 +122,9 @@ impl Queue {
         let mut all = Vec::from(std::mem::take(&mut self.entries));
         let any = all.iter().find(|entry| !is_done(entry));
         let start = any.map_or(0, |any| any.sequence ^ 1 << 31);
+        all.reverse();
         all.sort_by_key(|entry| entry.sequence.wrapping_sub(start));
-        all.dedup_by(|later, earlier| {
-            let is_same = later.sequence == earlier.sequence;
-            if is_same {
-                *earlier = *later;
-            }
-            is_same
-        });
+        all.dedup_by_key(|entry| entry.sequence);
         all.retain(|entry| !is_done(entry));
         self.bytes = all.iter().map(|entry| u64::from(entry.length())).sum();
         self.entries = all.into();

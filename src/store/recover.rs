@@ -46,7 +46,7 @@ pub struct Report {
 /// A part of the log that has gone bad.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Damage {
-    /// Which part.
+    /// Which segment or file, and where in it.
     pub part: String,
     /// None are known of a segment that is missing.
     pub bytes: u64,
@@ -57,10 +57,10 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { part, bytes, kept } = self;
-        write!(f, "{part} of the store has gone bad or is missing, ")?;
-        match kept {
-            Some(name) => write!(f, "{bytes} bytes, kept as {name}"),
-            None => write!(f, "{bytes} bytes"),
+        match (bytes, kept) {
+            (0, _) => write!(f, "the store lacks {part}, and maybe more behind it"),
+            (_, None) => write!(f, "{bytes} bytes have gone bad in {part}"),
+            (_, Some(name)) => write!(f, "{bytes} bytes have gone bad in {part}, kept as {name}"),
         }
     }
 }
