@@ -539,6 +539,27 @@ fn what_lies_behind_a_lost_commit_does_not_follow_the_one_that_takes_its_place()
     assert_eq!(found, model);
 }
 
+/// Seed 2298: a commit that was lost was made again, byte for byte, and what had been written
+/// behind the lost one, and was there yet, followed it.
+#[test]
+fn what_lies_behind_a_lost_commit_does_not_follow_the_same_one_made_again() {
+    let disk = TestDisk::new();
+    let (mut store, mut model, _) = open(disk.clone(), &options(4096, 1)).expect("it opens");
+    let again = put("key", "made twice");
+    for changes in [&again, &vec![Change::Delete("key".into())]] {
+        commit(&mut store, changes, Durability::Written).expect("there is room");
+    }
+    drop(store);
+    disk.tamper(&disk::name(0), |bytes| bytes[48 + 30] ^= 1);
+    let (mut store, found, _) = open(disk.clone(), &options(4096, 2)).expect("it opens");
+    assert_eq!(found, model);
+    commit(&mut store, &again, Durability::Synced).expect("there is room");
+    model.make(&again);
+    drop(store);
+    let (_, found, _) = open(disk, &options(4096, 3)).expect("it opens");
+    assert_eq!(found, model, "what was synced is there");
+}
+
 /// Seed 103729 of the power cuts: the start of a frame that had been cut off as torn was there yet
 /// when the next one, of the same length and with the same end, was lost but for that end.
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Headers are read first and tell which files are segments, in which order, and which of them are
 //! needed. These are read once, one at a time, into the index; then the values that live are read
-//! again and told. What is bad is kept aside, said, and stepped over. Of the log, only the head of
-//! a torn frame is written here, so a second failure finds what the first one found.
+//! again and told. What is bad is kept aside, said, and stepped over. Only then the log is written,
+//! behind what was read, so a second failure finds what the first one found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,10 @@ use std::io;
 
 use super::disk::{Disk, next_piece, read_some};
 use super::error::{StoreError, rot};
-use super::format::{FRAME, HEADER, Header, VERSION, Walk};
+use super::format::{HEADER, Header, VERSION, Walk};
 use super::index::Segment;
-use super::{Options, Store};
-use crate::record::Record;
+use super::{Durability, Options, Store};
+use crate::record::{Batch, Record};
 
 const DOING: &str = "read the store";
 
@@ -173,8 +173,9 @@ impl<D: Disk> Store<D> {
         let mut recovered = store.replay(survey, &mut report);
         recovered = recovered.and_then(|()| store.tell(&mut report, &mut each));
         recovered.map_err(|error| StoreError::new(&store.disk, DOING, error))?;
-        if store.index.segments.is_empty() {
-            store.switch(0)?;
+        match store.index.segments.is_empty() {
+            true => store.switch(0)?,
+            false => store.part_from_before()?,
         }
         store.prepare();
         Ok((store, report))
@@ -212,10 +213,6 @@ impl<D: Disk> Store<D> {
         self.first_written = first;
         // What was read may be in the kernel only. Nothing is told or built on it before it is not.
         if let Some(tail) = self.index.segments.values().next_back() {
-            // The next commit may be lost but for the part that a torn one lacks: neither counts.
-            if tail.room() >= FRAME && bytes[tail.used..][..FRAME] != [0; FRAME] {
-                self.disk.write(tail.file, tail.used as u64, &[0; FRAME])?;
-            }
             self.disk.sync(tail.file)?;
         }
         self.disk.sync_directory()?;
@@ -223,6 +220,19 @@ impl<D: Disk> Store<D> {
             self.release(segment);
         }
         Ok(())
+    }
+
+    /// Writes what was never written before, over the head of a torn frame if there is one. So what
+    /// lies behind the end, of commits that were lost, follows nothing that is written from now on,
+    /// be it the same as what it followed; nor can a part of what is written make it whole.
+    fn part_from_before(&mut self) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.delete(&self.options.nonce.to_le_bytes());
+        match self.commit(&batch, Durability::Synced) {
+            // Where this does not fit, there is no room for two commits, nor a boundary of sectors.
+            Err(StoreError::Full { .. }) => Ok(()),
+            done => done,
+        }
     }
 
     fn tell(&mut self, report: &mut Report, each: &mut impl FnMut(Found<'_>)) -> io::Result<()> {
