@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use midge::broker::limits::Options;
 use midge::broker::{Broker, ConnectionId, Turn};
+use midge::net::{Commit, Keeper};
 use midge::packet::{
     self, Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, PropertyBlock,
     PropertyId, Publish, QoS, ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Version,
@@ -25,6 +26,8 @@ pub fn millis(millis: u64) -> Duration {
 /// The broker, the clock, and all connections.
 pub struct World {
     pub broker: Broker,
+    /// Where anything is to survive.
+    pub keeper: Option<Box<dyn Keeper>>,
     pub now: Instant,
     links: Vec<Link>,
     turn: Turn,
@@ -69,6 +72,7 @@ impl World {
         let now = Instant::now();
         World {
             broker: Broker::new(options, now),
+            keeper: None,
             now,
             links: vec![],
             turn: Turn::default(),
@@ -150,7 +154,7 @@ impl World {
     /// Time passes: every deadline on the way is kept.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
-        while let Some(at) = self.broker.poll_timeout().filter(|at| *at <= end) {
+        while let Some(at) = self.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.broker.handle_timeout(self.now);
             self.broker.check_invariants();
@@ -159,11 +163,16 @@ impl World {
         self.now = end;
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        let keeper = self.keeper.as_ref().and_then(|keeper| keeper.deadline());
+        self.broker.poll_timeout().into_iter().chain(keeper).min()
+    }
+
     /// How many times the broker wants to be woken in that time with nothing sent to it.
     pub fn wake_ups(&mut self, duration: Duration) -> usize {
         let end = self.now + duration;
         let mut count = 0;
-        while let Some(at) = self.broker.poll_timeout().filter(|at| *at <= end) {
+        while let Some(at) = self.deadline().filter(|at| *at <= end) {
             count += 1;
             self.now = self.now.max(at);
             self.broker.handle_timeout(self.now);
@@ -184,6 +193,7 @@ impl World {
         loop {
             let mut turn = std::mem::take(&mut self.turn);
             self.broker.end_turn(&mut turn, self.now);
+            self.keep(&mut turn);
             // A socket that had no room takes more as soon as it has, as a real one would say.
             for index in 0..self.links.len() {
                 if self.links[index].open {
@@ -204,6 +214,18 @@ impl World {
                 break;
             }
             self.broker.handle_timeout(self.now);
+        }
+    }
+
+    /// Durable before anybody is told of it; those who would be told of what is not are cut off.
+    fn keep(&mut self, turn: &mut Turn) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        if keeper.commit(&mut self.broker, turn, self.now) == Commit::Failed {
+            for id in turn.flush.drain(..) {
+                self.broker.cut(id, self.now);
+            }
         }
     }
 
@@ -288,6 +310,13 @@ impl World {
             other => panic!("expected DISCONNECT, got {other:?}"),
         }
         self.expect_closed(client);
+    }
+
+    /// The broker is gone, and another one is there: what clients were sent they still have.
+    pub fn replace(&mut self, broker: Broker, keeper: Option<Box<dyn Keeper>>) {
+        self.links.iter_mut().for_each(|link| link.open = false);
+        self.turn = Turn::default();
+        (self.broker, self.keeper) = (broker, keeper);
     }
 
     pub fn is_open(&self, client: Client) -> bool {
@@ -530,6 +559,9 @@ impl World {
         self.broker.stop(self.now);
         self.broker.check_invariants();
         self.turn();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.sync(&mut self.broker, self.now);
+        }
     }
 
     /// The PUBLISH packets the client was sent, anything else left out.
