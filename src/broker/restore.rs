@@ -257,15 +257,16 @@ impl Restore<'_> {
             lost,
             ..Restored::default()
         };
+        // They were to end with their connections.
         let mut ended = Vec::new();
         for (queue, draft) in drafts {
             broker.journal.last_queue = broker.journal.last_queue.max(queue);
             match &draft.client_id {
                 Some(client_id) if broker.sessions.find(client_id).is_none() => {
                     let id = broker.restore_session(queue, draft, now, &mut restored);
-                    restored.sessions += 1;
-                    if broker.sessions[id].expiry_interval == 0 {
-                        ended.push(id);
+                    match broker.sessions[id].expiry_interval {
+                        0 => ended.push(id),
+                        _ => restored.sessions += 1,
                     }
                 }
                 Some(_) | None => {
@@ -274,10 +275,9 @@ impl Restore<'_> {
                 }
             }
         }
-        // They were to end with their connections; now that everybody is there for their wills.
+        // All who may get their wills are there.
         for id in ended {
-            restored.sessions -= 1;
-            broker.end_session(id, now);
+            broker.end_restored(id, now, &mut restored);
         }
         restored
     }
@@ -367,6 +367,17 @@ impl Broker {
             is_kept: true,
         });
         Some(())
+    }
+
+    /// A session that was to end with its connection: nothing of it is brought any more.
+    fn end_restored(&mut self, id: SessionId, now: Millis, restored: &mut Restored) {
+        restored.sent.retain(|(fetch, packet_id)| {
+            if fetch.id == id {
+                self.journal.not_sent(fetch.queue, *packet_id);
+            }
+            fetch.id != id
+        });
+        self.end_session(id, now);
     }
 
     fn restore_subscriptions(

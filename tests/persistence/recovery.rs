@@ -345,3 +345,33 @@ fn an_orderly_stop_loses_nothing_that_waits_for_a_sync() {
     board.subscribe(client, "t", QoS::AtMostOnce);
     assert_eq!(board.payloads(client), ["x"]);
 }
+
+#[test]
+fn a_session_of_expiry_0_leaves_no_record() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        // Of its own, or of a durable one that its client goes on with under other terms.
+        let client = board.client(Version::V5, "brief");
+        board.subscribe(client, "#", QoS::ExactlyOnce);
+        board.publish_as(client, QoS::AtLeastOnce, "t", "x");
+        board.lose(client);
+        board.expect_nothing_kept();
+        board.absent(Version::V5, "long", "#", QoS::ExactlyOnce);
+        let other = board.client(Version::V311, "other");
+        board.publish_as(other, QoS::ExactlyOnce, "t", "1");
+        board.publish_as(other, QoS::AtLeastOnce, "t", "2");
+        let client = board.resume_with(durable(Version::V5, "long", &expiry(0)));
+        assert_eq!(board.messages(client).len(), 2);
+        match seed % 3 {
+            // The board goes off while it is connected.
+            0 => board.cut_power(),
+            1 => board.lose(client),
+            _ => board.disconnect(client),
+        }
+        board.advance(secs(6));
+        board.expect_nothing_kept();
+        board.cut_power();
+        assert_eq!(board.sys("damaged"), "0");
+        board.expect_nothing_kept();
+    }
+}
