@@ -375,3 +375,57 @@ fn a_session_of_expiry_0_leaves_no_record() {
         board.expect_nothing_kept();
     }
 }
+
+#[test]
+fn queues_come_back_in_order_whatever_is_in_flight() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        board.absent(Version::V5, "client", "#", QoS::ExactlyOnce);
+        let publisher = board.client(Version::V5, "publisher");
+        for number in 0..60 {
+            let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][number % 2];
+            board.publish_as(publisher, qos, "t", &number.to_string());
+        }
+        // 20 are in flight; the first ones of them are acknowledged, and others follow.
+        let client = board.resume(Version::V5, "client");
+        for (_, qos, dup, id) in board.messages(client).into_iter().take(10) {
+            assert!(!dup);
+            board.complete(client, qos, id.expect("an id"));
+            board.read_all(client);
+        }
+        board.advance(secs(6));
+        board.cut_power();
+        let client = board.resume(Version::V5, "client");
+        let mut again = Vec::new();
+        loop {
+            let messages = board.messages(client);
+            if messages.is_empty() {
+                break;
+            }
+            for (payload, qos, dup, id) in messages {
+                again.push((payload.parse::<usize>().expect("a number"), qos, dup));
+                match qos {
+                    QoS::ExactlyOnce => {
+                        board.send(client, &Packet::PubRec(crate::common::ack(id.unwrap())));
+                        board.send(client, &Packet::PubComp(crate::common::ack(id.unwrap())));
+                    }
+                    _ => board.send(client, &Packet::PubAck(crate::common::ack(id.unwrap()))),
+                }
+            }
+        }
+        for (parity, qos) in [(0, QoS::AtLeastOnce), (1, QoS::ExactlyOnce)] {
+            let of_it: Vec<_> = again.iter().filter(|(_, other, _)| *other == qos).collect();
+            let numbers: Vec<_> = of_it.iter().map(|(number, ..)| *number).collect();
+            let expected: Vec<_> = (10..60).filter(|number| number % 2 == parity).collect();
+            assert_eq!(numbers, expected, "{seed}: {qos:?}");
+            // DUP on what was in flight, and on nothing else of QoS 2.
+            for (number, _, dup) in of_it {
+                let was_sent = *number < 30;
+                assert!(*dup || !was_sent, "{seed}: {number} was sent before");
+                assert!(!dup || was_sent, "{seed}: {number} was never sent");
+            }
+        }
+        board.disconnect(client);
+        assert_eq!(board.messages_kept(), 0, "{seed}");
+    }
+}
