@@ -279,6 +279,7 @@ impl Restore<'_> {
         for id in ended {
             broker.end_restored(id, now, &mut restored);
         }
+        broker.update_sys_timer(now);
         restored
     }
 }
