@@ -9,4 +9,7 @@ mod disk;
 
 mod acknowledged;
 mod board;
+mod exactly_once;
 mod recovery;
+mod time;
+mod wills;

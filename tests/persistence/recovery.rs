@@ -433,7 +433,12 @@ fn queues_come_back_in_order_whatever_is_in_flight() {
 #[test]
 fn the_figures_of_the_server_reach_a_session_that_was_there_before() {
     let mut board = Board::with(4, Options::default());
-    board.absent(Version::V5, "watcher", "$SYS/broker/uptime", QoS::AtMostOnce);
+    board.absent(
+        Version::V5,
+        "watcher",
+        "$SYS/broker/uptime",
+        QoS::AtMostOnce,
+    );
     board.cut_power();
     let client = board.resume(Version::V5, "watcher");
     board.advance(secs(11));
