@@ -136,3 +136,28 @@ fn what_has_expired_is_swept_from_the_disk() {
     let client = board.connect(connect(Version::V311, "a"));
     board.expect_nothing(client);
 }
+
+#[test]
+fn a_board_whose_clock_has_not_been_set_counts_the_time_it_runs() {
+    for (before, after) in [
+        (WALL, 7),
+        (WALL, WALL - 10_000),
+        (7, WALL),
+        (7, 3),
+        (7, 900),
+    ] {
+        let mut board = Board::new(1);
+        set_wall(before);
+        aged(&mut board, 30);
+        board.disk.power_on(&mut crate::common::Prng::new(1));
+        set_wall(after);
+        board.start();
+        // Not all of the 30 have been noted.
+        let left = left(&mut board).expect("it is there");
+        assert!((70..=100).contains(&left), "{left}: {before}, {after}");
+        board.advance(secs(60));
+        assert!(is_there(&mut board, "a"), "{before}, {after}");
+        board.advance(secs(101));
+        assert!(!is_there(&mut board, "a"), "{before}, {after}");
+    }
+}
