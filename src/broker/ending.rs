@@ -68,7 +68,14 @@ impl Broker {
                 let why = "the session expiry interval was 0 and cannot be changed now";
                 return Err(Refusal::protocol(why));
             }
-            self.sessions[session].expiry_interval = self.longest_expiry(seconds);
+            let interval = self.longest_expiry(seconds);
+            let session = &mut self.sessions[session];
+            let old = std::mem::replace(&mut session.expiry_interval, interval);
+            // Another one is noted with the time that it ends at.
+            if interval == NEVER_EXPIRES && old != NEVER_EXPIRES {
+                self.journal
+                    .session(&session.client_id, session.queue, interval, 0);
+            }
         }
         // [MQTT-3.14.4-3]
         let end = match disconnect.reason {

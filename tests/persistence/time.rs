@@ -161,3 +161,31 @@ fn a_board_whose_clock_has_not_been_set_counts_the_time_it_runs() {
         assert!(!is_there(&mut board, "a"), "{before}, {after}");
     }
 }
+
+#[test]
+fn an_expiry_that_the_disconnect_changed_is_kept() {
+    for (seed, (at_first, at_last)) in [(100, u32::MAX), (u32::MAX, 100), (100, 200), (200, 100)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut board = Board::new(seed as u64);
+        let client = board.connect(durable(Version::V5, "a", &expiry(at_first)));
+        let block = expiry(at_last);
+        let disconnect = Packet::Disconnect(Disconnect {
+            reason: ReasonCode::Success,
+            properties: block.as_properties(),
+        });
+        board.send(client, &disconnect);
+        board.expect_closed(client);
+        board.cut_power();
+        board.advance(secs(150));
+        assert_eq!(
+            board.kept().0.len(),
+            usize::from(at_last > 150),
+            "{at_first} {at_last}"
+        );
+        board.advance(secs(100));
+        let is_there = is_there(&mut board, "a");
+        assert_eq!(is_there, at_last > 250, "{at_first}, then {at_last}");
+    }
+}
