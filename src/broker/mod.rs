@@ -304,10 +304,12 @@ impl Broker {
         );
     }
 
-    /// The server stops: Wills are published, everybody is told, every connection ends.
+    /// The server stops: Wills are published, but for those whose delay goes on when it is back;
+    /// everybody is told, every connection ends.
     pub fn stop(&mut self, now: Instant) {
         let now = self.millis(now);
-        let sessions: Vec<_> = self.sessions.iter().map(|(id, _)| id).collect();
+        let sessions = self.sessions.iter().filter(|(_, one)| !one.keeps_will());
+        let sessions: Vec<_> = sessions.map(|(id, _)| id).collect();
         for session in sessions {
             self.publish_will(session, now);
         }

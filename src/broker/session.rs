@@ -75,6 +75,12 @@ impl Session {
         self.pending.get_or_insert_default()
     }
 
+    /// Whether its Will has a delay that may go on after a restart.
+    pub fn keeps_will(&self) -> bool {
+        let is_delayed = |will: &Will| will.delay_interval > 0;
+        self.queue != 0 && self.will.as_deref().is_some_and(is_delayed)
+    }
+
     /// Whether the client, were it to read, had anything to get.
     pub fn has_more(&self) -> bool {
         !self.replays.is_empty() || self.pending().has_more()

@@ -178,3 +178,18 @@ fn a_will_is_durable_before_its_client_is_told_that_it_is_connected() {
     assert!(board.disk.is_off());
     assert_eq!(board.read_all(client), []);
 }
+
+#[test]
+fn a_delayed_will_waits_for_its_client_over_an_orderly_stop_too() {
+    let mut board = board(2);
+    mortal(&mut board, "at once", 3_600, 0);
+    mortal(&mut board, "connected", 3_600, 30);
+    let client = mortal(&mut board, "away", 3_600, 30);
+    board.lose(client);
+    board.stop();
+    board.start();
+    board.resume(Version::V5, "connected");
+    assert_eq!(heard(&mut board), ["at once"]);
+    board.advance(secs(31));
+    assert_eq!(heard(&mut board), ["away"]);
+}
