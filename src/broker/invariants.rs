@@ -55,4 +55,12 @@ impl Broker {
         assert!(self.retained.bytes() <= limits.retained_bytes_max);
         assert!(self.connections.awaiting_count() <= Limits::UNCONNECTED_MAX);
     }
+
+    /// Panics where anything that waits for that client is in memory; for tests.
+    pub fn check_all_waits_on_disk(&self, client_id: &str) {
+        let id = self.sessions.find(client_id).expect("it has a session");
+        let pending = self.sessions[id].pending();
+        assert_eq!(pending.queue_bytes(), 0);
+        assert!(!pending.shelf.is_empty());
+    }
 }

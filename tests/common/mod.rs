@@ -559,6 +559,11 @@ impl World {
         self.broker.stop(self.now);
         self.broker.check_invariants();
         self.turn();
+        self.sync();
+    }
+
+    /// What is kept is to be on the medium now.
+    pub fn sync(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             keeper.sync(&mut self.broker, self.now);
         }

@@ -10,6 +10,8 @@ mod disk;
 mod acknowledged;
 mod board;
 mod exactly_once;
+mod queues;
 mod recovery;
+mod terms;
 mod time;
 mod wills;
