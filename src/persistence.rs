@@ -212,8 +212,8 @@ impl<D: Disk> Persistence<D> {
                 after,
                 Limits::BACKLOG_BYTES,
                 |sequence, extra, body| {
-                    is_lost &= sequence != fetch.first;
-                    broker.fetched(fetch, sequence, extra, body);
+                    let is_one = broker.fetched(fetch, sequence, extra, body);
+                    is_lost &= sequence != fetch.first || !is_one;
                 },
             );
             if let Err(error) = read {

@@ -49,16 +49,25 @@ impl Broker {
         }
     }
 
-    /// A message that was asked for, from its place in the queue.
-    pub fn fetched(&mut self, fetch: &Fetch, sequence: Sequence, extra: &[u8], body: &[u8]) {
-        let delivery = self.restore_delivery(sequence, extra, body);
+    /// A message that was asked for, from its place in the queue; `false` where it is none.
+    pub fn fetched(
+        &mut self,
+        fetch: &Fetch,
+        sequence: Sequence,
+        extra: &[u8],
+        body: &[u8],
+    ) -> bool {
+        let Some(delivery) = self.restore_delivery(sequence, extra, body) else {
+            return false;
+        };
         let Some(session) = self.fetching(fetch) else {
-            return;
+            return true;
         };
         let is_next = session.pending().shelf.first() == Some(sequence);
-        if let Some(delivery) = delivery.filter(|_| is_next && session.connection.is_some()) {
+        if is_next && session.connection.is_some() {
             session.pending_mut().unshelve(delivery);
         }
+        true
     }
 
     /// All that was asked for has come. If `is_lost`, the first cannot be read.

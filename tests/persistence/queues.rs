@@ -353,3 +353,21 @@ fn a_message_for_many_is_written_once() {
         assert_eq!(board.drain(client), [&payload[..]]);
     }
 }
+
+#[test]
+fn a_message_that_has_become_none_is_left_out_and_counted_and_the_others_come() {
+    for bad in [0, 4, 8] {
+        let mut board = Board::new(1);
+        board.absent(Version::V5, "client", "#", QoS::AtLeastOnce);
+        fill(&mut board, 0..9);
+        let (file, at) = place_of(&board, format!("t{bad}").as_bytes());
+        board.disk.tamper(&file, |bytes| bytes[at] = 0xFF);
+        let client = board.resume(Version::V5, "client");
+        assert_eq!(
+            board.drain(client),
+            texts((0..9).filter(|number| *number != bad))
+        );
+        assert_eq!(dropped(&mut board), "1");
+        assert_eq!(board.messages_kept(), 0);
+    }
+}
