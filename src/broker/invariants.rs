@@ -25,7 +25,7 @@ impl Broker {
         assert_eq!(connected, self.connected);
         let mut subscriptions = 0;
         for (id, session) in self.sessions.iter() {
-            session.check_invariants(&self.options.limits);
+            session.check_invariants(&self.stretched);
             assert_eq!(self.sessions.find(&session.client_id), Some(id));
             subscriptions += session.subscriptions.len();
             match session.connection {
@@ -48,7 +48,7 @@ impl Broker {
 
     /// What is limited for all clients together; for the limits of each see its session.
     fn check_limits(&self) {
-        let limits = &self.options.limits;
+        let limits = &self.stretched;
         assert!(self.connected <= limits.connections_max);
         assert!(self.sessions.len() <= limits.sessions_max);
         assert!(self.retained.len() <= limits.retained_messages_max);

@@ -113,6 +113,8 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Broker {
     options: Options,
+    /// The limits, and what was restored where that is beyond them: for the invariants.
+    stretched: Limits,
     started: Instant,
     /// What the broker's clock said then.
     started_at: Millis,
@@ -142,6 +144,7 @@ impl Broker {
         let hash = Seeded::new(options.seed);
         let journal = Journal::new(options.durability.clone());
         Broker {
+            stretched: options.limits.clone(),
             options,
             started: now,
             started_at: 0,

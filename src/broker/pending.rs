@@ -87,8 +87,6 @@ pub struct Pending {
     last_kept: Sequence,
     /// Up to this place, what waits with QoS 1 may have been sent before the broker was started.
     doubtful: Sequence,
-    /// What waited when the broker was started, what was in flight included, may be beyond limits.
-    restored: bool,
     /// Messages are being dropped; logged once per episode.
     pub dropping: bool,
 }
@@ -105,7 +103,6 @@ impl Pending {
         shelf: Shelf::new(),
         last_kept: 0,
         doubtful: 0,
-        restored: false,
         dropping: false,
     };
 
@@ -300,7 +297,6 @@ impl Pending {
             .first_few(usize::from(inflight_max))
             .unwrap_or_default();
         (self.shelf, self.last_kept) = (shelf, last);
-        self.restored = true;
         // What is in flight may have any id: new ones are compared with them all.
         self.sequence = order.max(u64::from(PacketId::MAX));
     }
@@ -366,7 +362,6 @@ impl Pending {
         self.queue_bytes -= delivery.message.len();
         if !self.is_waited() {
             self.dropping = false;
-            self.restored = false;
         }
         Some(delivery)
     }
@@ -458,10 +453,8 @@ impl Pending {
     pub fn check_invariants(&self, limits: &Limits) {
         assert!(self.inflight.len() <= usize::from(limits.inflight_messages_max));
         assert!(self.inflight_bytes <= limits.inflight_bytes_max || self.inflight.len() == 1);
-        if !self.restored {
-            assert!(self.waiting_count() <= limits.queued_messages_max);
-            assert!(self.queue_bytes + self.shelf.bytes() <= limits.queued_bytes_max);
-        }
+        assert!(self.waiting_count() <= limits.queued_messages_max);
+        assert!(self.queue_bytes + self.shelf.bytes() <= limits.queued_bytes_max);
         self.shelf.check_invariants();
         assert!(self.sent <= self.inflight.len());
         self.queue.check_invariants();

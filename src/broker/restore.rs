@@ -262,7 +262,8 @@ impl Restore<'_> {
         for (queue, draft) in drafts {
             broker.journal.last_queue = broker.journal.last_queue.max(queue);
             match &draft.client_id {
-                Some(client_id) if broker.sessions.find(client_id).is_none() => {
+                // 0 is no session's number.
+                Some(client_id) if queue != 0 && broker.sessions.find(client_id).is_none() => {
                     let id = broker.restore_session(queue, draft, now, &mut restored);
                     match broker.sessions[id].expiry_interval {
                         0 => ended.push(id),
@@ -280,6 +281,7 @@ impl Restore<'_> {
             broker.end_restored(id, now, &mut restored);
         }
         broker.update_sys_timer(now);
+        broker.say_what_is_beyond();
         restored
     }
 }
@@ -292,6 +294,7 @@ impl Broker {
         now: Millis,
         restored: &mut Restored,
     ) -> SessionId {
+        self.stretch(&draft);
         let id = self.sessions.create(&draft.client_id.unwrap_or_default());
         self.restore_subscriptions(id, draft.subscriptions, restored);
         for topic in &draft.replays {
@@ -368,6 +371,38 @@ impl Broker {
             is_kept: true,
         });
         Some(())
+    }
+
+    /// What was kept stays, where limits are lower than they were; and all that was in flight to
+    /// a client waits for it now. Nothing is added beyond the limits.
+    fn stretch(&mut self, draft: &Draft) {
+        let stretched = &mut self.stretched;
+        let raise = |limit: &mut usize, to: usize| *limit = to.max(*limit);
+        raise(&mut stretched.subscriptions_max, draft.subscriptions.len());
+        raise(&mut stretched.queued_messages_max, draft.shelf.len());
+        raise(&mut stretched.queued_bytes_max, draft.shelf.bytes());
+        raise(&mut stretched.inflight_bytes_max, draft.shelf.bytes());
+        let inflight = draft.sent.len() as u16;
+        stretched.inflight_messages_max = inflight.max(stretched.inflight_messages_max);
+    }
+
+    fn say_what_is_beyond(&mut self) {
+        let limits = &self.options.limits;
+        let (sessions, retained) = (self.sessions.len(), self.retained.len());
+        let bytes = self.retained.bytes();
+        if sessions > limits.sessions_max {
+            warn!("There are {sessions} sessions, more than --global-max-clients allows.");
+            self.stretched.sessions_max = sessions;
+        }
+        if retained > limits.retained_messages_max || bytes > limits.retained_bytes_max {
+            warn!(
+                "There are {retained} retained messages of {bytes} bytes, more than \
+                 --max-retained-messages or --max-retained-bytes allow."
+            );
+            let stretched = &mut self.stretched;
+            stretched.retained_messages_max = retained.max(stretched.retained_messages_max);
+            stretched.retained_bytes_max = bytes.max(stretched.retained_bytes_max);
+        }
     }
 
     /// A session that was to end with its connection: nothing of it is brought any more.

@@ -107,6 +107,8 @@ impl Retained {
             return Ok(());
         }
         let (count, bytes) = match self.get(topic) {
+            // No more than there was, even where limits are lower than they were.
+            Some(old) if len <= old.len() => return Ok(()),
             Some(old) => (self.len() - 1, self.bytes - old.len()),
             None => (self.len(), self.bytes),
         };

@@ -236,7 +236,6 @@ pub fn set_wall(seconds: u64) {
 }
 
 /// A disk with these records on it.
-#[allow(dead_code)]
 pub fn disk_with(records: &Batch) -> TestDisk {
     let disk = TestDisk::new();
     let options = store::Options::new(5);

@@ -371,3 +371,21 @@ fn a_message_that_has_become_none_is_left_out_and_counted_and_the_others_come() 
         assert_eq!(board.messages_kept(), 0);
     }
 }
+
+#[test]
+fn a_client_with_all_that_it_may_have_in_flight_and_waiting_can_be_restored() {
+    let limits = Limits {
+        queued_messages_max: 10,
+        ..Limits::default()
+    };
+    let mut board = Board::with(1, options(limits, QueueOverflow::DropNewest));
+    let client = board.durable(Version::V5, "client");
+    board.subscribe(client, "#", QoS::AtLeastOnce);
+    fill(&mut board, 0..40);
+    assert_eq!(board.messages(client).len(), 20);
+    board.cut_power();
+    let client = board.resume(Version::V5, "client");
+    assert_eq!(board.drain(client), texts(0..30));
+    fill(&mut board, 0..5);
+    assert_eq!(board.drain(client), texts(0..5));
+}
