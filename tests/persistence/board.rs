@@ -27,7 +27,7 @@ thread_local! {
 }
 
 fn wall() -> u64 {
-    CLOCK.get() / 1_000
+    CLOCK.get()
 }
 
 pub struct Board {
@@ -265,7 +265,8 @@ fn start(
     now: Instant,
 ) -> (Broker, Persistence<TestDisk>) {
     let mut broker = Broker::new(options.clone(), now);
-    let persistence = Persistence::open(disk.clone(), nonce, &mut broker, wall, now);
+    let kept = store::Options::new(nonce);
+    let persistence = Persistence::open(disk.clone(), &kept, &mut broker, wall, now);
     (broker, persistence.expect("it always starts"))
 }
 
