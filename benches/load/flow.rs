@@ -14,7 +14,7 @@ use super::process::{Broker, Cost, Memory, Meter, Protocol};
 use super::relay;
 use super::tally::{Faults, Seen, Tally};
 use super::topics::{Shape, Topology};
-use super::wire::{self, Acks, Kind, Template};
+use super::wire::{self, Acks, Kind, Session, Template};
 
 /// Who publishes how much to whom.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub struct Flow {
     pub subscribers: usize,
     pub shape: Shape,
     pub qos: u8,
+    /// Of the subscribers.
+    pub session: Session,
     /// Messages that a publisher has under way.
     pub window: u64,
     pub payload_bytes: usize,
@@ -94,7 +96,8 @@ impl Clients {
             let link = match broker.protocol {
                 Protocol::Raw => relay::subscribe(broker.address, topology.relay_group(number))?,
                 Protocol::Mqtt => {
-                    let mut link = Link::connect(broker.address, &format!("subscriber-{number}"))?;
+                    let id = format!("subscriber-{number}");
+                    let mut link = Link::connect_to(broker.address, &id, flow.session)?;
                     link.subscribe(&topology.filters(number), flow.qos)?;
                     link
                 }

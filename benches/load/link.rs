@@ -44,11 +44,13 @@ impl Link {
 
     /// With a clean session and without keep alive.
     pub fn connect(address: SocketAddr, client_id: &str) -> io::Result<Link> {
+        Link::connect_to(address, client_id, Session::Clean)
+    }
+
+    /// With a session that was not there before.
+    pub fn connect_to(address: SocketAddr, client_id: &str, session: Session) -> io::Result<Link> {
         let mut link = Link::open(address)?;
-        link.ask(
-            &wire::connect(client_id, Session::Clean, 0),
-            &wire::connack(false),
-        )?;
+        link.ask(&wire::connect(client_id, session, 0), &wire::connack(false))?;
         Ok(link)
     }
 

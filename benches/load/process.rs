@@ -103,14 +103,14 @@ impl Broker {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("{line} ended at once, with {status}"));
             }
-            sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(1));
         }
         Err(format!("{line} does not listen on {}", self.address))
     }
 
     /// Processor time of all its threads so far.
     fn cpu(&self) -> Duration {
-        cpu(&self.child.id().to_string())
+        cpu(&self.pid())
     }
 
     /// How often its threads have left the processor so far, that is, been woken.
@@ -122,9 +122,12 @@ impl Broker {
                 .filter_map(|name| number(&status, name))
                 .sum::<u64>()
         };
-        tasks(&self.child.id().to_string(), "status")
-            .map(count)
-            .sum()
+        tasks(&self.pid(), "status").map(count).sum()
+    }
+
+    /// As in `/proc`.
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
     }
 
     /// Memory, once it has settled.
@@ -135,7 +138,7 @@ impl Broker {
 
     pub fn memory(&self) -> Memory {
         let of = |file: &str, name: &str| {
-            let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
+            let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid()));
             number(&text.unwrap_or_default(), name).unwrap_or(0) as f64 * 1024.0
         };
         Memory {
@@ -231,7 +234,8 @@ pub fn open_files() -> usize {
     number(&limits, "Max open files").map_or(usize::MAX, |most| most as usize)
 }
 
-fn cpu(process: &str) -> Duration {
+/// Processor time of a process, of `self` too.
+pub fn cpu(process: &str) -> Duration {
     let nanoseconds = tasks(process, "schedstat").map(|text| {
         let first = text.split_whitespace().next();
         first.and_then(|word| word.parse().ok()).unwrap_or(0)
@@ -253,7 +257,7 @@ fn tasks(process: &str, file: &str) -> impl Iterator<Item = String> {
 }
 
 /// The number behind `name` at the beginning of a line.
-fn number(text: &str, name: &str) -> Option<u64> {
+pub fn number(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

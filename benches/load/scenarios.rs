@@ -12,6 +12,7 @@ use super::latency;
 use super::process::{Broker, Command, Cost};
 use super::tally::Faults;
 use super::topics::Shape::{self, All, Filters, Pairs, Wildcards};
+use super::wire::Session;
 use super::{crowd, stored};
 
 /// Clients in the memory of subscriptions.
@@ -142,6 +143,7 @@ const fn flow(
         subscribers,
         shape,
         qos,
+        session: Session::Clean,
         window,
         payload_bytes,
     };
@@ -156,6 +158,7 @@ const fn fair(qos: u8) -> Flow {
         subscribers: 20,
         shape: All,
         qos,
+        session: Session::Clean,
         window: 1_000,
         payload_bytes: 100,
     }

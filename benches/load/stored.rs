@@ -73,7 +73,7 @@ pub fn retained(broker: &Broker, count: u64) -> io::Result<Outcome> {
     })
 }
 
-fn store(publisher: &mut Link, buffer: &mut [u8], numbers: Range<u64>) -> io::Result<()> {
+pub fn store(publisher: &mut Link, buffer: &mut [u8], numbers: Range<u64>) -> io::Result<()> {
     let kind = Kind {
         qos: 0,
         retain: true,
@@ -184,12 +184,12 @@ pub fn queued(broker: &Broker, count: u64) -> io::Result<Outcome> {
     })
 }
 
-fn leave(mut subscriber: Link) -> io::Result<()> {
+pub fn leave(mut subscriber: Link) -> io::Result<()> {
     subscriber.out.extend(wire::DISCONNECT);
     subscriber.flush()
 }
 
-fn fill_queue(publisher: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<()> {
+pub fn fill_queue(publisher: &mut Link, buffer: &mut [u8], count: u64) -> io::Result<()> {
     let kind = Kind {
         qos: 1,
         retain: false,

@@ -1,0 +1,155 @@
+//! What one commit writes to the device and how long it takes: the store alone, with records as
+//! the broker makes them of topics of 40 bytes and payloads of 100, each commit synced.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use midge::record::{Batch, Ref};
+use midge::store::{Directory, Durability, Options, Store};
+
+use super::device::Device;
+use super::process::cpu;
+
+/// 15 bytes of head, topic, payload.
+const BODY: &[u8] = &[b'b'; 155];
+/// 21 bytes of head, payload.
+const RETAINED: &[u8] = &[b'r'; 121];
+const RETAINED_TOPICS: u32 = 1_000;
+const SESSIONS: u32 = 100;
+/// What a queue knows besides.
+const EXTRA: &[u8] = &[1];
+
+pub struct Row {
+    pub name: &'static str,
+    /// Device bytes that it may write.
+    pub must: Option<f64>,
+    /// What waits before.
+    queued: u32,
+    fill: fn(&mut Batch, u32),
+}
+
+pub const ROWS: [Row; 7] = [
+    row("enqueue, 1 message", None, 0, |batch, at| {
+        enqueue(batch, at, 1)
+    }),
+    row("enqueue, 10", Some(11e3), 0, |batch, at| {
+        enqueue(batch, at, 10)
+    }),
+    row("enqueue, 100", Some(35e3), 0, |batch, at| {
+        enqueue(batch, at, 100)
+    }),
+    row("acknowledge, 10", None, 10, |batch, at| {
+        acknowledge(batch, at)
+    }),
+    row("10 come, 10 go", None, 10, |batch, at| {
+        acknowledge(batch, at);
+        for sequence in at * 10..at * 10 + 10 {
+            message(batch, 2, sequence + 1);
+        }
+    }),
+    row("retained overwrite, 10", None, 0, |batch, at| {
+        for number in at * 10..at * 10 + 10 {
+            let number = number % RETAINED_TOPICS;
+            batch.put(format!("r{number:040}").as_bytes(), RETAINED);
+        }
+    }),
+    row("1 message to 100 sessions", None, 0, |batch, at| {
+        let refs = (1..=SESSIONS).map(|queue| Ref {
+            queue,
+            sequence: at + 1,
+            extra: EXTRA,
+        });
+        batch.message(refs, BODY);
+    }),
+];
+
+const fn row(name: &'static str, must: Option<f64>, queued: u32, fill: fn(&mut Batch, u32)) -> Row {
+    Row {
+        name,
+        must,
+        queued,
+        fill,
+    }
+}
+
+/// Of one commit.
+pub struct Figures {
+    pub device_bytes: f64,
+    pub store_bytes: f64,
+    pub syncs: f64,
+    pub flushes: f64,
+    pub cpu_micros: f64,
+    pub p50: f64,
+    pub p99: f64,
+}
+
+fn enqueue(batch: &mut Batch, at: u32, count: u32) {
+    for sequence in at * count..at * count + count {
+        message(batch, 1, sequence + 1);
+    }
+}
+
+fn acknowledge(batch: &mut Batch, at: u32) {
+    for sequence in at * 10..at * 10 + 10 {
+        batch.done(1, sequence + 1);
+    }
+}
+
+fn message(batch: &mut Batch, queue: u32, sequence: u32) {
+    let reference = Ref {
+        queue,
+        sequence,
+        extra: EXTRA,
+    };
+    batch.message([reference], BODY);
+}
+
+/// Commits so many times in an empty store in `directory`, which goes again.
+pub fn measure(row: &Row, directory: &Path, device: &Device, commits: u32) -> Figures {
+    let disk = Directory::open(directory).expect("the directory is there for this");
+    let (mut store, _) = Store::open(disk, &Options::new(1), |_| {}).expect("it opens");
+    let mut batch = Batch::new();
+    for at in 0..commits * row.queued / 10 {
+        batch.clear();
+        enqueue(&mut batch, at, 10);
+        store
+            .commit(&batch, Durability::Written)
+            .expect("there is room");
+    }
+    store.sync().expect("the disk is good");
+    device.settle(directory);
+    let (before, cpu_before, figures) = (device.written(), cpu("self"), store.figures());
+    let mut times = Vec::new();
+    for at in 0..commits {
+        batch.clear();
+        (row.fill)(&mut batch, at);
+        let started = Instant::now();
+        store
+            .commit(&batch, Durability::Synced)
+            .expect("there is room");
+        times.push(started.elapsed());
+    }
+    let cpu = cpu("self") - cpu_before;
+    device.settle(directory);
+    let (after, then) = (device.written(), store.figures());
+    drop(store);
+    fs::remove_dir_all(directory).expect("it was made here");
+    let each = |total: u64| total as f64 / f64::from(commits);
+    Figures {
+        device_bytes: each(after.bytes - before.bytes),
+        store_bytes: each(then.bytes_written - figures.bytes_written),
+        syncs: each(then.syncs - figures.syncs),
+        flushes: each(after.flushes - before.flushes),
+        cpu_micros: cpu.as_secs_f64() * 1e6 / f64::from(commits),
+        p50: percentile(&mut times, 50),
+        p99: percentile(&mut times, 99),
+    }
+}
+
+/// In microseconds.
+pub fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort_unstable();
+    let at = (times.len() * percent / 100).min(times.len() - 1);
+    times[at].as_secs_f64() * 1e6
+}
