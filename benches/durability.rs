@@ -19,29 +19,28 @@ mod commits;
 #[path = "durability/device.rs"]
 mod device;
 
-// Each bench uses its own part of these.
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/flow.rs"]
 mod flow;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/link.rs"]
 mod link;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/process.rs"]
 mod process;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/relay.rs"]
 mod relay;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/stored.rs"]
 mod stored;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/tally.rs"]
 mod tally;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/topics.rs"]
 mod topics;
-#[allow(dead_code)]
+#[allow(dead_code)] // The load bench uses all of it.
 #[path = "load/wire.rs"]
 mod wire;
 

@@ -17,6 +17,8 @@ const BODY: &[u8] = &[b'b'; 155];
 const RETAINED: &[u8] = &[b'r'; 121];
 const RETAINED_TOPICS: u32 = 1_000;
 const SESSIONS: u32 = 100;
+/// Commits: some megabytes.
+const WARM_UP: u32 = 5_000;
 /// What a queue knows besides.
 const EXTRA: &[u8] = &[1];
 
@@ -24,54 +26,82 @@ pub struct Row {
     pub name: &'static str,
     /// Device bytes that it may write.
     pub must: Option<f64>,
-    /// What waits before.
-    queued: u32,
+    before: Before,
     fill: fn(&mut Batch, u32),
 }
 
-pub const ROWS: [Row; 7] = [
-    row("enqueue, 1 message", None, 0, |batch, at| {
-        enqueue(batch, at, 1)
-    }),
-    row("enqueue, 10", Some(11e3), 0, |batch, at| {
-        enqueue(batch, at, 10)
-    }),
-    row("enqueue, 100", Some(35e3), 0, |batch, at| {
-        enqueue(batch, at, 100)
-    }),
-    row("acknowledge, 10", None, 10, |batch, at| {
-        acknowledge(batch, at)
-    }),
-    row("10 come, 10 go", None, 10, |batch, at| {
-        acknowledge(batch, at);
-        for sequence in at * 10..at * 10 + 10 {
-            message(batch, 2, sequence + 1);
-        }
-    }),
-    row("retained overwrite, 10", None, 0, |batch, at| {
-        for number in at * 10..at * 10 + 10 {
-            let number = number % RETAINED_TOPICS;
-            batch.put(format!("r{number:040}").as_bytes(), RETAINED);
-        }
-    }),
-    row("1 message to 100 sessions", None, 0, |batch, at| {
-        let refs = (1..=SESSIONS).map(|queue| Ref {
-            queue,
-            sequence: at + 1,
-            extra: EXTRA,
-        });
-        batch.message(refs, BODY);
-    }),
-];
-
-const fn row(name: &'static str, must: Option<f64>, queued: u32, fill: fn(&mut Batch, u32)) -> Row {
-    Row {
-        name,
-        must,
-        queued,
-        fill,
-    }
+/// What has been done before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// So many messages were queued for each commit.
+    Queued(u32),
+    /// The same, until the files have been written over more than once.
+    Same,
 }
+
+pub const ROWS: [Row; 8] = [
+    Row {
+        name: "enqueue, 1 message",
+        must: None,
+        before: Before::Nothing,
+        fill: |batch, at| enqueue(batch, at, 1),
+    },
+    Row {
+        name: "enqueue, 10",
+        must: Some(11e3),
+        before: Before::Nothing,
+        fill: |batch, at| enqueue(batch, at, 10),
+    },
+    Row {
+        name: "enqueue, 100",
+        must: Some(35e3),
+        before: Before::Nothing,
+        fill: |batch, at| enqueue(batch, at, 100),
+    },
+    Row {
+        name: "acknowledge, 10",
+        must: None,
+        before: Before::Queued(10),
+        fill: acknowledge,
+    },
+    Row {
+        name: "10 come, 10 go, for a while",
+        must: None,
+        before: Before::Same,
+        fill: |batch, at| {
+            if at > 0 {
+                acknowledge(batch, at - 1);
+            }
+            enqueue(batch, at, 10);
+        },
+    },
+    Row {
+        name: "retained overwrite, 10",
+        must: None,
+        before: Before::Nothing,
+        fill: retain,
+    },
+    Row {
+        name: "retained overwrite, 10, for a while",
+        must: None,
+        before: Before::Same,
+        fill: retain,
+    },
+    Row {
+        name: "1 message to 100 sessions",
+        must: None,
+        before: Before::Nothing,
+        fill: |batch, at| {
+            let refs = (1..=SESSIONS).map(|queue| Ref {
+                queue,
+                sequence: at + 1,
+                extra: EXTRA,
+            });
+            batch.message(refs, BODY);
+        },
+    },
+];
 
 /// Of one commit.
 pub struct Figures {
@@ -86,7 +116,12 @@ pub struct Figures {
 
 fn enqueue(batch: &mut Batch, at: u32, count: u32) {
     for sequence in at * count..at * count + count {
-        message(batch, 1, sequence + 1);
+        let reference = Ref {
+            queue: 1,
+            sequence: sequence + 1,
+            extra: EXTRA,
+        };
+        batch.message([reference], BODY);
     }
 }
 
@@ -96,13 +131,11 @@ fn acknowledge(batch: &mut Batch, at: u32) {
     }
 }
 
-fn message(batch: &mut Batch, queue: u32, sequence: u32) {
-    let reference = Ref {
-        queue,
-        sequence,
-        extra: EXTRA,
-    };
-    batch.message([reference], BODY);
+fn retain(batch: &mut Batch, at: u32) {
+    for number in at * 10..at * 10 + 10 {
+        let number = number % RETAINED_TOPICS;
+        batch.put(format!("r{number:040}").as_bytes(), RETAINED);
+    }
 }
 
 /// Commits so many times in an empty store in `directory`, which goes again.
@@ -110,18 +143,30 @@ pub fn measure(row: &Row, directory: &Path, device: &Device, commits: u32) -> Fi
     let disk = Directory::open(directory).expect("the directory is there for this");
     let (mut store, _) = Store::open(disk, &Options::new(1), |_| {}).expect("it opens");
     let mut batch = Batch::new();
-    for at in 0..commits * row.queued / 10 {
+    let mut prepare = |store: &mut Store<Directory>, at, fill: fn(&mut Batch, u32)| {
         batch.clear();
-        enqueue(&mut batch, at, 10);
-        store
-            .commit(&batch, Durability::Written)
-            .expect("there is room");
-    }
+        fill(&mut batch, at);
+        let durability = match at % 100 {
+            0 => Durability::Synced,
+            _ => Durability::Written,
+        };
+        store.commit(&batch, durability).expect("there is room");
+    };
+    let (commits_before, fill): (u32, fn(&mut Batch, u32)) = match row.before {
+        Before::Nothing => (0, row.fill),
+        Before::Queued(each) => (commits * each / 10, |batch, at| enqueue(batch, at, 10)),
+        Before::Same => (WARM_UP, row.fill),
+    };
+    (0..commits_before).for_each(|at| prepare(&mut store, at, fill));
+    let begin = match row.before {
+        Before::Same => commits_before,
+        Before::Nothing | Before::Queued(_) => 0,
+    };
     store.sync().expect("the disk is good");
     device.settle(directory);
     let (before, cpu_before, figures) = (device.written(), cpu("self"), store.figures());
     let mut times = Vec::new();
-    for at in 0..commits {
+    for at in begin..begin + commits {
         batch.clear();
         (row.fill)(&mut batch, at);
         let started = Instant::now();
