@@ -125,6 +125,25 @@ impl<D: Disk> Persistence<D> {
         }
     }
 
+    /// Holds the records of a turn, until they are committed as is returned.
+    fn take_in(&mut self, broker: &Broker, turn: &Turn, now: Instant) -> Durability {
+        let was_held = !self.held.is_empty();
+        self.note_clock(broker, now);
+        self.held.append(&turn.records);
+        match turn.durable_within {
+            Some(0) => self.sync_by = None,
+            Some(WHENEVER) | None => {}
+            Some(within) => {
+                let by = now + Duration::from_millis(within);
+                self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
+            }
+        }
+        match turn.durable_within == Some(0) || was_held {
+            true => Durability::Synced,
+            false => Durability::Written,
+        }
+    }
+
     /// Commits what is held; `true` if all of it is as durable as it has to be.
     fn try_commit(&mut self, broker: &mut Broker, durability: Durability, now: Instant) -> bool {
         let begun = Instant::now();
@@ -146,7 +165,7 @@ impl<D: Disk> Persistence<D> {
             }
             Err(error @ StoreError::Full { .. }) if self.held.len() < HELD_BYTES_MAX => {
                 self.retry_at = Some(now + RETRY);
-                self.tell(broker, Storage::Full, Some(&error), now);
+                self.tell(broker, Storage::Stuck, Some(&error), now);
                 false
             }
             Err(error) => {
@@ -179,6 +198,10 @@ impl<D: Disk> Persistence<D> {
             Storage::Full => error!(
                 "The disk is full{why}. Messages that would have to be kept are refused until \
                  there is room."
+            ),
+            Storage::Stuck => error!(
+                "There is no room on the disk for what has come in{why}. Clients whose sessions \
+                 are kept are refused until there is."
             ),
             Storage::Broken => error!(
                 "The disk has failed{why}. Clients whose sessions would have to be kept are \
@@ -231,20 +254,7 @@ impl<D: Disk> Keeper for Persistence<D> {
         }
         let mut commit = Commit::Done;
         if !turn.records.is_empty() {
-            self.note_clock(broker, now);
-            self.held.append(&turn.records);
-            let durability = match turn.durable_within {
-                Some(0) => Durability::Synced,
-                Some(_) | None => Durability::Written,
-            };
-            match turn.durable_within {
-                Some(0) => self.sync_by = None,
-                Some(WHENEVER) | None => {}
-                Some(within) => {
-                    let by = now + Duration::from_millis(within);
-                    self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
-                }
-            }
+            let durability = self.take_in(broker, turn, now);
             if !self.try_commit(broker, durability, now) {
                 commit = Commit::Failed;
             }
@@ -254,7 +264,14 @@ impl<D: Disk> Keeper for Persistence<D> {
         if self.sync_by.is_some_and(|by| by <= now) {
             self.sync(broker, now);
         }
-        self.fetch(broker, turn);
+        match self.held.is_empty() && broker.storage() != Storage::Broken {
+            true => self.fetch(broker, turn),
+            // What is asked for may not be there yet.
+            false => turn
+                .fetch
+                .iter()
+                .for_each(|fetch| broker.end_fetch(fetch, false)),
+        }
         self.tell_figures(broker, now);
         commit
     }

@@ -5,7 +5,6 @@ use log::{info, warn};
 use super::connection::{Aliases, Connection, Phase};
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
-use super::journal::Storage;
 use super::limits::Limits;
 use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
@@ -112,8 +111,10 @@ impl Broker {
         let client_id = self.client_id(connect)?;
         let assigned = connect.client_id.is_empty();
         let expiry_interval = self.expiry_interval(connect);
-        let begins = known.is_none() || connect.clean_start;
-        if expiry_interval > 0 && (begins || self.journal.storage == Storage::Broken) {
+        // One that is not durable ends with its connection.
+        let goes_on = known.is_some_and(|session| self.sessions[session].queue != 0);
+        let begins = !goes_on || connect.clean_start;
+        if expiry_interval > 0 && begins || goes_on && !self.journal.serves_durable() {
             self.journal.check()?;
         }
         Ok(Terms {

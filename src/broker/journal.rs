@@ -61,6 +61,8 @@ pub enum Storage {
     Good,
     /// No room: nothing new is kept, but what goes is noted.
     Full,
+    /// No room even for what was taken in: it is held, and may be lost.
+    Stuck,
     /// It failed: what is on it is not known, until the next start.
     Broken,
 }
@@ -107,10 +109,18 @@ impl Journal {
     pub fn check(&self) -> Result<(), Refusal> {
         let why = match self.storage {
             Storage::Good => return Ok(()),
-            Storage::Full => "there is no room on the server's disk to keep it",
+            Storage::Full | Storage::Stuck => "there is no room on the server's disk to keep it",
             Storage::Broken => "the server's disk has failed and keeps nothing more",
         };
         Err(Refusal::new(ReasonCode::QuotaExceeded, why))
+    }
+
+    /// Whether a durable session can go on: each of its steps must be kept.
+    pub fn serves_durable(&self) -> bool {
+        match self.storage {
+            Storage::Good | Storage::Full => true,
+            Storage::Stuck | Storage::Broken => false,
+        }
     }
 
     /// Whether there is nothing to hand out.

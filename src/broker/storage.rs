@@ -102,11 +102,11 @@ impl Broker {
         self.lost(id, now);
     }
 
-    /// The disk does well again, or does not: then nothing new is kept. A broken one keeps nothing
-    /// at all, so durable sessions, whose every step must be, end their connections.
+    /// The disk does well again, or does not: then nothing new is kept. Where nothing at all is,
+    /// the connections of durable sessions end, whose every step must be.
     pub fn set_storage(&mut self, storage: Storage, now: Instant) {
         self.journal.storage = storage;
-        if storage == Storage::Broken {
+        if !self.journal.serves_durable() {
             let durable = self.sessions.iter().filter(|(_, one)| one.queue != 0);
             let connected: Vec<_> = durable.filter_map(|(_, one)| one.connection).collect();
             connected.into_iter().for_each(|id| self.cut(id, now));

@@ -225,7 +225,7 @@ impl Broker {
     fn alarm(&self) -> &'static str {
         match self.journal.storage {
             Storage::Good => "none",
-            Storage::Full => "full",
+            Storage::Full | Storage::Stuck => "full",
             Storage::Broken => "broken",
         }
     }
