@@ -155,7 +155,8 @@ impl<D: Disk> Persistence<D> {
         match result {
             Ok(()) => {
                 self.held.clear();
-                self.retry_at = None;
+                // Whether there is room again has to be looked for.
+                self.retry_at = self.store.is_full().then(|| now + RETRY);
                 let storage = match self.store.is_full() {
                     true => Storage::Full,
                     false => Storage::Good,
@@ -259,6 +260,8 @@ impl<D: Disk> Keeper for Persistence<D> {
                 commit = Commit::Failed;
             }
         } else if self.retry_at.is_some_and(|at| at <= now) {
+            // With it goes what the store needs to say to win room.
+            self.note_clock(broker, now);
             self.try_commit(broker, Durability::Synced, now);
         }
         if self.sync_by.is_some_and(|by| by <= now) {

@@ -239,3 +239,58 @@ fn a_broker_starts_on_a_full_disk() {
     let absent = board.resume(Version::V5, "absent");
     assert_eq!(board.drain(absent).len(), accepted);
 }
+
+#[test]
+fn it_goes_on_when_the_messages_that_take_the_room_are_gone() {
+    let (mut board, publisher, accepted) = scene(1);
+    let absent = board.resume(Version::V5, "absent");
+    let got = numbers(&board.drain(absent));
+    assert_eq!(got, (0..accepted).collect::<Vec<_>>());
+    // What was acknowledged to us is noted, full as it is.
+    assert_eq!(board.messages_kept(), 0);
+    board.advance(secs(200));
+    assert_eq!(board.sys("alarm"), "none");
+    board.lose(absent);
+    assert!(fill(&mut board, publisher, 0) > 20);
+}
+
+#[test]
+fn it_goes_on_without_a_restart_when_the_disk_has_room_again() {
+    let (mut board, publisher, accepted) = scene(1);
+    let watcher = board.client(Version::V5, "alarms");
+    board.subscribe(watcher, "$SYS/broker/store/alarm", QoS::AtMostOnce);
+    assert_eq!(board.payloads(watcher), ["full"]);
+    board.advance(secs(300));
+    assert_eq!(board.payloads(watcher), [""; 0]);
+    // Nobody does anything: it is found all the same.
+    room(&board, 100 * MIB);
+    board.advance(secs(200));
+    let mut alarms = board.payloads(watcher);
+    alarms.dedup();
+    assert_eq!(alarms, ["none"]);
+    board.publish_as(publisher, QoS::AtLeastOnce, "t", &payload(accepted));
+    let absent = board.resume(Version::V5, "absent");
+    let got = numbers(&board.drain(absent));
+    assert_eq!(got, (0..=accepted).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_and_all_goes_on_when_there_is_room() {
+    for seed in SEEDS {
+        let (mut board, _, accepted) = scene(seed);
+        if seed % 2 == 0 {
+            board.disk.set_faults(Faults::default());
+            board.advance(secs(200));
+            assert_eq!(board.sys("alarm"), "none");
+        }
+        board.cut_power();
+        let absent = board.resume(Version::V5, "absent");
+        let got = numbers(&board.drain(absent));
+        assert_eq!(got, (0..accepted).collect::<Vec<_>>(), "{seed}");
+        board.lose(absent);
+        let publisher = board.client(Version::V5, "publisher");
+        board.publish_as(publisher, QoS::AtLeastOnce, "t", &payload(7));
+        let absent = board.resume(Version::V5, "absent");
+        assert_eq!(numbers(&board.drain(absent)), [7]);
+    }
+}
