@@ -235,6 +235,10 @@ impl Broker {
         if let Err(refusal) = self.publish(&publication, now) {
             warn!("The will of a client is not retained: {}.", refusal.why);
             publication.retain = false;
+            // Nor may it be kept for those who are away: then it is for those who are here.
+            if self.journal.check().is_err() {
+                publication.publisher = None;
+            }
             let _ = self.publish(&publication, now);
         }
     }

@@ -294,3 +294,22 @@ fn nothing_that_was_acknowledged_is_lost_and_all_goes_on_when_there_is_room() {
         assert_eq!(numbers(&board.drain(absent)), [7]);
     }
 }
+
+#[test]
+fn a_will_reaches_who_is_present_while_the_disk_is_full() {
+    let (mut board, ..) = scene(1);
+    let reader = board.client(Version::V5, "reader");
+    board.subscribe(reader, "t", QoS::AtLeastOnce);
+    let mortal = board.connect(midge::packet::Connect {
+        will: Some(midge::packet::Will {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            properties: midge::packet::Properties::NONE,
+            topic: "t",
+            payload: b"gone",
+        }),
+        ..crate::common::connect(Version::V5, "mortal")
+    });
+    board.lose(mortal);
+    assert_eq!(board.payloads(reader), ["gone"]);
+}
