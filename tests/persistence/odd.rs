@@ -131,7 +131,7 @@ fn what_waits_and_is_in_flight_beyond_the_limits_is_restored() {
         released.dedup();
         assert_eq!(&released[..8], &ids[..8], "{seed}");
         got.sort_unstable();
-        let is_left = |number: &usize| number % 2 == 0 || *number > 15;
+        let is_left = |number: &usize| number.is_multiple_of(2) || *number > 15;
         let expected: Vec<_> = (0..40).filter(is_left).collect();
         assert_eq!(got, expected, "{seed}");
         board.send(client, &subscribe(1, &[("new", options), ("a", options)]));
@@ -178,7 +178,7 @@ fn records_that_make_no_sense_are_left_out() {
     records.put(&key(b'o', b""), b"");
     records.put(&key(b'o', b"\0\x07"), &77u32.to_be_bytes());
     records.put(&key(b'w', b""), &[0; 30]);
-    records.put(&(b"f\0\0\0\x55other".to_vec()), &[1, 0, 0, 0, 0]);
+    records.put(b"f\0\0\0\x55other", &[1, 0, 0, 0, 0]);
     let expires_never = [&number[..], &u32::MAX.to_be_bytes(), &[0; 8]].concat();
     records.put(b"sclient", &expires_never);
     for (queue, sequence, extra, body) in [
