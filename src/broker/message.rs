@@ -39,9 +39,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Where its properties may stand.
-    pub const PLACE: Place = Place::In(PacketType::Publish);
-
     /// `bytes` is scratch: whoever makes many messages passes the same one again.
     pub fn new(content: &Content, qos: QoS, bytes: &mut Vec<u8>) -> Message {
         bytes.clear();
@@ -82,7 +79,7 @@ impl Message {
         let (topic, rest) = bytes[HEADER_LEN..].split_at_checked(topic_len)?;
         TopicName::parse(std::str::from_utf8(topic).ok()?).ok()?;
         let (properties, _) = rest.split_at_checked(properties_len)?;
-        Properties::check(properties, Message::PLACE).ok()?;
+        forwarded(properties)?;
         let bytes = Rc::from(bytes);
         Some(Message { bytes })
     }
@@ -148,17 +145,30 @@ impl Message {
     }
 }
 
+/// Properties that were kept, if they are such as are forwarded.
+pub fn forwarded(bytes: &[u8]) -> Option<Properties<'_>> {
+    let properties = Properties::check(bytes, Place::In(PacketType::Publish)).ok()?;
+    let mut all = properties.iter();
+    all.all(|property| is_forwarded(property.id))
+        .then_some(properties)
+}
+
+fn is_forwarded(id: PropertyId) -> bool {
+    !matches!(
+        id,
+        PropertyId::MessageExpiryInterval
+            | PropertyId::TopicAlias
+            | PropertyId::SubscriptionIdentifier
+            | PropertyId::WillDelayInterval
+    )
+}
+
 /// The properties of a message that are forwarded unaltered and in order; what is left out is said
 /// anew for each receiver.
 pub fn put_forwarded(properties: &Properties, block: &mut PropertyBlock) {
     for property in properties.iter() {
-        match property.id {
-            PropertyId::MessageExpiryInterval
-            | PropertyId::TopicAlias
-            | PropertyId::WillDelayInterval => {}
-            _ => {
-                block.raw(property.bytes);
-            }
+        if is_forwarded(property.id) {
+            block.raw(property.bytes);
         }
     }
 }

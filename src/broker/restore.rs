@@ -12,7 +12,7 @@ use log::warn;
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
 use super::journal::{CLOCK, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
-use super::message::{Content, Message};
+use super::message::{Content, Message, forwarded};
 use super::pending::{Delivery, InflightState, Origin};
 use super::printable::Printable;
 use super::replays::Replay;
@@ -22,7 +22,8 @@ use super::shelf::{Sequence, Shelf};
 use super::storage::Fetch;
 use super::subscriptions::{Outcome, Subscriber, SubscriptionKey};
 use super::{Broker, SessionId};
-use crate::packet::{PacketId, Properties, QoS, SubscriptionTopic, TopicName};
+use crate::packet::field::VARIABLE_BYTE_INTEGER_MAX;
+use crate::packet::{PacketId, QoS, SubscriptionTopic, TopicName};
 
 /// A clock on the wall that shows an earlier time has not been set: the year 2024, in milliseconds
 /// since 1970. Boards without a battery begin in 1970, or where they were switched off.
@@ -125,7 +126,8 @@ impl Broker {
         let mut subscription_ids = Vec::new();
         if flags & 8 != 0 {
             for _ in 0..extra.try_get_u16().ok()? {
-                subscription_ids.push(extra.try_get_u32().ok()?);
+                let id = subscription_id(&mut extra)?;
+                subscription_ids.push(Some(id).filter(|id| *id != 0)?);
             }
         }
         let group = std::str::from_utf8(extra)
@@ -210,7 +212,7 @@ impl Restore<'_> {
         let (properties, payload) = rest.split_at_checked(properties_len)?;
         let content = Content {
             topic: TopicName::parse(std::str::from_utf8(topic).ok()?).ok()?,
-            properties: Properties::check(properties, Message::PLACE).ok()?,
+            properties: forwarded(properties)?,
             payload,
             expires_at,
             message: None,
@@ -455,11 +457,17 @@ fn subscriber(value: &[u8]) -> Option<Subscriber> {
     let flags = value.try_get_u8().ok()?;
     Some(Subscriber {
         session: SessionId(0),
-        subscription_id: value.try_get_u32().ok()?,
+        subscription_id: subscription_id(&mut value)?,
         qos: QoS::parse(flags & 3).ok()?,
         no_local: flags & 4 != 0,
         retain_as_published: flags & 8 != 0,
     })
+}
+
+/// 0 stands for none.
+fn subscription_id(bytes: &mut &[u8]) -> Option<u32> {
+    let id = bytes.try_get_u32().ok()?;
+    (id <= VARIABLE_BYTE_INTEGER_MAX).then_some(id)
 }
 
 fn will(value: &[u8]) -> Option<(Will, Millis)> {

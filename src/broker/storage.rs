@@ -5,14 +5,14 @@
 
 use std::time::Instant;
 
+use super::deadlines::Millis;
 use super::journal::Storage;
 use super::session::Session;
 use super::shelf::Sequence;
 use super::{Broker, ConnectionId, SessionId};
-use crate::broker::deadlines::Millis;
 
 /// Messages of a queue that a client can go on with, from `first` on: about
-/// [`Limits::BACKLOG_BYTES`].
+/// [`super::limits::Limits::BACKLOG_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetch {
     pub id: SessionId,

@@ -10,6 +10,7 @@ mod disk;
 mod acknowledged;
 mod board;
 mod exactly_once;
+mod files;
 mod full;
 mod odd;
 mod queues;
