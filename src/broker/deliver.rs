@@ -300,6 +300,7 @@ impl Broker {
         let session = &self.sessions[id];
         match self.step(id, qos, bytes) {
             Step::Send(_) => Some(Readiness::Now),
+            Step::Queue if !self.may_wait(session) => None,
             Step::Queue
                 if !session
                     .pending()

@@ -8,6 +8,7 @@ use super::limits::QueueOverflow;
 use super::message::Message;
 use super::pending::{Delivery, Origin};
 use super::printable::Printable;
+use super::session::Session;
 use super::shelf::Sequence;
 use super::subscriptions::{Matches, Subscriber, SubscriptionKey};
 use super::{Broker, SessionId};
@@ -45,9 +46,13 @@ impl Broker {
             .message(&publication.content, publication.qos, is_acknowledged);
     }
 
+    /// Whether another message may wait: for a durable session it must be kept.
+    pub(super) fn may_wait(&self, session: &Session) -> bool {
+        session.queue == 0 || self.journal.check().is_ok()
+    }
+
     pub(super) fn queue(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing) {
-        let is_kept = self.sessions[id].queue == 0 || self.journal.check().is_ok();
-        if !is_kept || !self.make_room(id, outgoing.len()) {
+        if !self.may_wait(&self.sessions[id]) || !self.make_room(id, outgoing.len()) {
             return self.note_dropped(id, 1);
         }
         let sequence = self.wait(id, way);

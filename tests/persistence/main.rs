@@ -15,6 +15,7 @@ mod full;
 mod odd;
 mod queues;
 mod recovery;
+mod shared;
 mod terms;
 mod time;
 mod wills;
