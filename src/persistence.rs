@@ -12,6 +12,7 @@ use log::{error, info, warn};
 
 use crate::broker::journal::{self, Storage, WHENEVER};
 use crate::broker::limits::Limits;
+use crate::broker::restore::Restored;
 use crate::broker::storage::StorageFigures;
 use crate::broker::{Broker, Turn};
 use crate::net::{Commit, Keeper};
@@ -82,19 +83,8 @@ impl<D: Disk> Persistence<D> {
             }
         }
         let restored = restore.finish(wall(), now);
-        for sent in &restored.sent {
-            let (mut found, after) = (None, sent.0.first.wrapping_sub(1));
-            let read = store.fetch(sent.0.queue, Some(after), 1, |sequence, extra, body| {
-                found.get_or_insert((sequence, extra.to_vec(), body.to_vec()));
-            });
-            if let Err(error) = read {
-                warn!("A message that was in flight is lost: {error}.");
-            }
-            let found = found
-                .as_ref()
-                .map(|(sequence, extra, body)| (*sequence, &extra[..], &body[..]));
-            broker.restored(*sent, found);
-        }
+        bring(&mut store, broker, &restored);
+        broker.end_restored(&restored.ended, now);
         say(&report, restored.sessions, restored.retained, restored.lost);
         let persistence = Persistence {
             store,
@@ -288,6 +278,32 @@ impl<D: Disk> Keeper for Persistence<D> {
 
     fn deadline(&self) -> Option<Instant> {
         self.sync_by.into_iter().chain(self.retry_at).min()
+    }
+}
+
+/// Brings what must be in memory before the first turn.
+fn bring<D: Disk>(store: &mut Store<D>, broker: &mut Broker, restored: &Restored) {
+    for sent in &restored.sent {
+        let (mut found, after) = (None, sent.0.first.wrapping_sub(1));
+        let read = store.fetch(sent.0.queue, Some(after), 1, |sequence, extra, body| {
+            found.get_or_insert((sequence, extra.to_vec(), body.to_vec()));
+        });
+        if let Err(error) = read {
+            warn!("A message that was in flight is lost: {error}.");
+        }
+        let found = found
+            .as_ref()
+            .map(|(sequence, extra, body)| (*sequence, &extra[..], &body[..]));
+        broker.restored(*sent, found);
+    }
+    for fetch in &restored.shared {
+        let read = store.fetch(fetch.queue, None, usize::MAX, |sequence, extra, body| {
+            broker.restored_shared(fetch, sequence, extra, body);
+        });
+        if let Err(error) = read {
+            warn!("Messages that waited cannot be read: {error}.");
+        }
+        broker.end_restored_shared(fetch);
     }
 }
 

@@ -33,7 +33,7 @@ mod queue;
 mod receive;
 mod received;
 mod replays;
-mod restore;
+pub mod restore;
 mod retained;
 mod session;
 mod sessions;

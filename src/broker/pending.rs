@@ -256,8 +256,7 @@ impl Pending {
 
     /// Whether a message from this place may have been sent before.
     pub fn is_doubtful(&self, sequence: Sequence) -> bool {
-        let distance = self.doubtful.wrapping_sub(sequence) as i32;
-        self.doubtful != 0 && distance >= 0
+        self.doubtful != 0 && sequence != 0 && !is_before(self.doubtful, sequence)
     }
 
     /// Messages in flight that were sent on this connection.
@@ -319,9 +318,14 @@ impl Pending {
         self.last_kept
     }
 
-    /// Puts a message behind all others; there must be room, and nothing on the shelf.
+    /// Puts a message behind all others; there must be room, and nothing on the shelf, unless it
+    /// came to a group.
     pub fn queue(&mut self, delivery: Delivery) {
-        assert!(self.shelf.is_empty(), "queued before what is on the shelf");
+        let may_overtake = delivery.group().is_some();
+        assert!(
+            self.shelf.is_empty() || may_overtake,
+            "queued before what is on the shelf"
+        );
         self.queue_bytes += delivery.message.len();
         self.queue.push(delivery);
     }
@@ -335,10 +339,28 @@ impl Pending {
 
     /// Drops the message that has waited longest, and returns its place.
     pub fn drop_oldest(&mut self) -> Option<Sequence> {
-        match self.next_queued() {
-            Some(delivery) => Some(delivery.sequence),
-            None => self.shelf.pop(),
+        let (queued, shelved) = (self.queue.first(), self.shelf.first());
+        let is_older = match (queued, shelved) {
+            (Some(queued), Some(shelved)) => is_before(shelved, queued.sequence),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        match is_older {
+            true => self.shelf.pop(),
+            false => self.next_queued().map(|delivery| delivery.sequence),
         }
+    }
+
+    /// A message of a group was in the queue when the broker was started.
+    pub fn restore_shared(&mut self, delivery: Delivery) {
+        self.queue_bytes += delivery.message.len();
+        self.queue.push(delivery);
+    }
+
+    /// What is in memory, in its order, is not on the shelf.
+    pub fn unshelve_shared(&mut self) {
+        let queued = self.queue.iter().map(|delivery| delivery.sequence);
+        self.shelf.remove_all(queued);
     }
 
     pub fn queue_has_room(&self, bytes: usize, limits: &Limits) -> bool {
@@ -431,15 +453,22 @@ impl Pending {
     }
 
     /// The client is away, and may be for long: what is empty gives its memory back, and so does
-    /// what is on disk if `may_shelve`.
+    /// what is on disk if `may_shelve`, but for what others of a group may have to have.
     pub fn rest(&mut self, may_shelve: bool) {
         if may_shelve {
+            let mut shared = Vec::new();
             for delivery in std::mem::take(&mut self.queue).into_iter().rev() {
                 assert!(delivery.sequence != 0, "what is not kept cannot be fetched");
                 let len = delivery.message.len();
-                self.shelf.push_front(delivery.sequence, len);
+                if delivery.group().is_some() {
+                    shared.push(delivery);
+                } else {
+                    self.shelf.push_front(delivery.sequence, len);
+                    self.queue_bytes -= len;
+                }
             }
-            self.queue_bytes = 0;
+            let in_order = shared.into_iter().rev();
+            in_order.for_each(|delivery| self.queue.push(delivery));
         }
         if self.inflight.is_empty() {
             self.inflight = VecDeque::new();
@@ -487,6 +516,11 @@ impl Inflight {
             InflightState::Released => None,
         }
     }
+}
+
+/// In the order of a queue, whose places may wrap.
+fn is_before(one: Sequence, other: Sequence) -> bool {
+    one.wrapping_sub(other) > Sequence::MAX / 2
 }
 
 /// A window that was wide and is empty now gives its memory back.

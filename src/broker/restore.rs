@@ -76,6 +76,11 @@ pub struct Restored {
     /// Messages that were in flight with QoS 2, in their order. They must be brought before the
     /// first turn, one each; see [`Broker::restored`].
     pub sent: Vec<(Fetch, PacketId)>,
+    /// Queues in which messages of a group may wait: after those all in them must be brought; see
+    /// [`Broker::restored_shared`].
+    pub shared: Vec<Fetch>,
+    /// They were to end with their connections; see [`Broker::end_restored`].
+    pub ended: Vec<SessionId>,
 }
 
 impl Broker {
@@ -112,6 +117,32 @@ impl Broker {
                 self.journal.done(fetch.queue, fetch.first);
             }
         }
+    }
+
+    /// One message of [`Restored::shared`]: if it came to a group, it waits in memory.
+    pub fn restored_shared(&mut self, fetch: &Fetch, at: Sequence, extra: &[u8], body: &[u8]) {
+        let delivery = self.restore_delivery(at, extra, body);
+        let Some(delivery) = delivery.filter(|delivery| delivery.group().is_some()) else {
+            return;
+        };
+        if let Some(session) = self.fetching(fetch)
+            && session.pending().shelf.contains(at)
+        {
+            session.pending_mut().restore_shared(delivery);
+        }
+    }
+
+    /// All of one of [`Restored::shared`] has been brought.
+    pub fn end_restored_shared(&mut self, fetch: &Fetch) {
+        if let Some(session) = self.fetching(fetch) {
+            session.pending_mut().unshelve_shared();
+        }
+    }
+
+    /// At last: all who may get their wills, and what waits for them, are there.
+    pub fn end_restored(&mut self, ended: &[SessionId], now: Instant) {
+        let now = self.millis(now);
+        ended.iter().for_each(|id| self.end_session(*id, now));
     }
 
     /// A message from the queue of a session, unless it makes no sense.
@@ -259,8 +290,6 @@ impl Restore<'_> {
             lost,
             ..Restored::default()
         };
-        // They were to end with their connections.
-        let mut ended = Vec::new();
         for (queue, draft) in drafts {
             broker.journal.last_queue = broker.journal.last_queue.max(queue);
             match &draft.client_id {
@@ -268,7 +297,7 @@ impl Restore<'_> {
                 Some(client_id) if queue != 0 && broker.sessions.find(client_id).is_none() => {
                     let id = broker.restore_session(queue, draft, now, &mut restored);
                     match broker.sessions[id].expiry_interval {
-                        0 => ended.push(id),
+                        0 => restored.ended.push(id),
                         _ => restored.sessions += 1,
                     }
                 }
@@ -277,10 +306,6 @@ impl Restore<'_> {
                     broker.journal.no_queue(queue);
                 }
             }
-        }
-        // All who may get their wills are there.
-        for id in ended {
-            broker.end_restored(id, now, &mut restored);
         }
         broker.update_sys_timer(now);
         broker.say_what_is_beyond();
@@ -310,7 +335,12 @@ impl Broker {
             session.received.restore(packet_id);
         }
         if !draft.shelf.is_empty() || !draft.sent.is_empty() {
+            let is_member = session.is_member();
             let pending = session.pending_mut();
+            if is_member {
+                let first = draft.shelf.first().unwrap_or_default();
+                restored.shared.push(Fetch { id, queue, first });
+            }
             let mut sent = draft.sent;
             sent.sort_by_key(|sent| sent.order);
             let last_order = sent.last().map_or(0, |sent| sent.order);
@@ -405,17 +435,6 @@ impl Broker {
             stretched.retained_messages_max = retained.max(stretched.retained_messages_max);
             stretched.retained_bytes_max = bytes.max(stretched.retained_bytes_max);
         }
-    }
-
-    /// A session that was to end with its connection: nothing of it is brought any more.
-    fn end_restored(&mut self, id: SessionId, now: Millis, restored: &mut Restored) {
-        restored.sent.retain(|(fetch, packet_id)| {
-            if fetch.id == id {
-                self.journal.not_sent(fetch.queue, *packet_id);
-            }
-            fetch.id != id
-        });
-        self.end_session(id, now);
     }
 
     fn restore_subscriptions(

@@ -102,26 +102,26 @@ impl Session {
     /// The client may be away for long: what is kept for it elsewhere, or empty, need not be in
     /// memory.
     pub fn rest(&mut self) {
-        let may_shelve = self.may_shelve();
+        let may_shelve = self.queue != 0;
         if let Some(pending) = &mut self.pending {
             pending.rest(may_shelve);
         }
     }
 
-    /// Whether what waits may be on disk only. What a group shares may not: others of the group
-    /// may have to have it.
-    fn may_shelve(&self) -> bool {
+    /// Whether it is a member of a group.
+    pub fn is_member(&self) -> bool {
         let is_shared = |key: &SubscriptionKey| matches!(key, SubscriptionKey::Shared(_));
-        self.queue != 0 && !self.subscriptions.iter().any(is_shared)
+        self.subscriptions.iter().any(is_shared)
     }
 
     /// Whether the next message that has to wait goes to disk only: behind others that do, or as
-    /// there is enough in memory for the client to go on with.
-    pub fn shelves(&self) -> bool {
+    /// there is enough in memory for the client to go on with. What a group shares does not, as
+    /// others of the group may have to have it; no order holds between it and the rest.
+    pub fn shelves(&self, is_shared: bool) -> bool {
         let pending = self.pending();
         let is_plenty =
             || self.connection.is_none() || pending.queue_bytes() >= Limits::BACKLOG_BYTES;
-        !pending.shelf.is_empty() || is_plenty() && self.may_shelve()
+        self.queue != 0 && !is_shared && (!pending.shelf.is_empty() || is_plenty())
     }
 
     /// The client is connected (again).

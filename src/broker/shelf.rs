@@ -80,6 +80,22 @@ impl Shelf {
         true
     }
 
+    pub fn contains(&self, sequence: Sequence) -> bool {
+        let first = self.first().unwrap_or_default();
+        let from_first = |(sequence, _): &(Sequence, u32)| sequence.wrapping_sub(first);
+        let wanted = sequence.wrapping_sub(first);
+        let found = self.entries.binary_search_by_key(&wanted, from_first);
+        found.is_ok()
+    }
+
+    /// Takes out messages that are given in their order, all at once.
+    pub fn remove_all(&mut self, sequences: impl Iterator<Item = Sequence>) {
+        let mut sequences = sequences.peekable();
+        self.entries
+            .retain(|(sequence, _)| sequences.next_if_eq(sequence).is_none());
+        self.bytes = self.entries.iter().map(|(_, len)| *len as usize).sum();
+    }
+
     /// Panics where the parts disagree.
     pub fn check_invariants(&self) {
         let bytes: usize = self.entries.iter().map(|(_, len)| *len as usize).sum();

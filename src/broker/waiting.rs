@@ -56,7 +56,7 @@ impl Broker {
             return self.note_dropped(id, 1);
         }
         let sequence = self.wait(id, way);
-        let shelves = self.sessions[id].shelves();
+        let shelves = self.sessions[id].shelves(way.group.is_some());
         let pending = self.sessions[id].pending_mut();
         if shelves {
             pending.shelf.push(sequence, outgoing.len());
