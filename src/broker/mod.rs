@@ -15,6 +15,7 @@ mod connect;
 mod connection;
 mod deadlines;
 mod deliver;
+mod delivery;
 mod ending;
 mod groups;
 mod handover;
