@@ -280,12 +280,12 @@ fn what_rumqttc_was_told_is_kept_survives_kill_9() {
         };
         scope.spawn(|| exact.run());
         scope.spawn(|| strangers::subscribe(&ledger, port, "stranger"));
-        for (id, topic, qos) in [
-            ("at least once", "load/1", rumqttc::QoS::AtLeastOnce),
-            ("exactly once", "load/2", rumqttc::QoS::ExactlyOnce),
-        ] {
-            let ledger = &ledger;
-            scope.spawn(move || strangers::publish(ledger, port, id, topic, qos));
+        for id in ["one", "two", "three"] {
+            for qos in [rumqttc::QoS::AtLeastOnce, rumqttc::QoS::ExactlyOnce] {
+                let ledger = &ledger;
+                let id = format!("{id} {}", qos as u8);
+                scope.spawn(move || strangers::publish(ledger, port, &id, qos));
+            }
         }
         mortal.live(
             kills,
