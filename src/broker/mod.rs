@@ -16,6 +16,7 @@ mod connection;
 mod deadlines;
 mod deliver;
 mod delivery;
+mod draft;
 mod ending;
 mod groups;
 mod handover;

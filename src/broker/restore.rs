@@ -10,7 +10,7 @@ use bytes::Buf;
 use log::warn;
 
 use super::deadlines::{Millis, Timer};
-use super::ending::Will;
+use super::draft::{Draft, Sent, subscriber, subscription_id, will};
 use super::journal::{CLOCK, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
 use super::message::{Content, Message, forwarded};
 use super::pending::{Delivery, InflightState, Origin};
@@ -18,11 +18,10 @@ use super::printable::Printable;
 use super::replays::Replay;
 use super::retained::Cursor;
 use super::session::NEVER_EXPIRES;
-use super::shelf::{Sequence, Shelf};
+use super::shelf::Sequence;
 use super::storage::Fetch;
 use super::subscriptions::{Outcome, Subscriber, SubscriptionKey};
 use super::{Broker, SessionId};
-use crate::packet::field::VARIABLE_BYTE_INTEGER_MAX;
 use crate::packet::{PacketId, QoS, SubscriptionTopic, TopicName};
 
 /// A clock on the wall that shows an earlier time has not been set: the year 2024, in milliseconds
@@ -38,32 +37,6 @@ pub struct Restore<'b> {
     clock: Option<(Millis, u64)>,
     /// Records that make no sense.
     lost: usize,
-}
-
-/// What is known of a session so far.
-#[derive(Debug, Default)]
-struct Draft {
-    client_id: Option<Box<str>>,
-    expiry_interval: u32,
-    expires_at: Millis,
-    /// As they were named in the SUBSCRIBE.
-    subscriptions: Vec<(Box<str>, Subscriber)>,
-    /// Those for which retained messages are still to be sent.
-    replays: Vec<Box<str>>,
-    received: Vec<PacketId>,
-    sent: Vec<Sent>,
-    will: Option<(Will, Millis)>,
-    shelf: Shelf,
-    last: Sequence,
-}
-
-/// A QoS 2 message that was in flight.
-#[derive(Debug)]
-struct Sent {
-    packet_id: PacketId,
-    /// Where it waits; 0 where it was released.
-    sequence: Sequence,
-    order: u64,
 }
 
 /// What [`Restore::finish`] made of it.
@@ -469,37 +442,4 @@ impl Broker {
             }
         }
     }
-}
-
-fn subscriber(value: &[u8]) -> Option<Subscriber> {
-    let mut value = value;
-    let flags = value.try_get_u8().ok()?;
-    Some(Subscriber {
-        session: SessionId(0),
-        subscription_id: subscription_id(&mut value)?,
-        qos: QoS::parse(flags & 3).ok()?,
-        no_local: flags & 4 != 0,
-        retain_as_published: flags & 8 != 0,
-    })
-}
-
-/// 0 stands for none.
-fn subscription_id(bytes: &mut &[u8]) -> Option<u32> {
-    let id = bytes.try_get_u32().ok()?;
-    (id <= VARIABLE_BYTE_INTEGER_MAX).then_some(id)
-}
-
-fn will(value: &[u8]) -> Option<(Will, Millis)> {
-    let mut value = value;
-    let due_at = value.try_get_u64().ok()?;
-    let delay_interval = value.try_get_u32().ok()?;
-    let expiry_interval = u32::try_from(value.try_get_u64().ok()?).ok();
-    let retain = value.try_get_u8().ok()? != 0;
-    let will = Will {
-        message: Message::decode(value)?,
-        retain,
-        expiry_interval,
-        delay_interval,
-    };
-    Some((will, due_at))
 }
