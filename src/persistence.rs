@@ -21,8 +21,6 @@ use crate::store::{self, Directory, Disk, Durability, Found, Options, Report, St
 
 /// How often the time is noted, if there is anything else to note.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
-/// How often the broker is told of the figures.
-const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// How soon a commit that found no room is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// What is held of such commits at most; then it counts as a fault of the disk.
@@ -55,9 +53,8 @@ pub struct Persistence<D> {
     /// When what was written must be on the medium.
     sync_by: Option<Instant>,
     retry_at: Option<Instant>,
-    /// When the time was noted last, and when the figures were told.
+    /// When the time was noted last.
     clock_noted: Option<Instant>,
-    figures_told: Option<Instant>,
     figures: StorageFigures,
     wall: fn() -> u64,
 }
@@ -86,19 +83,19 @@ impl<D: Disk> Persistence<D> {
         bring(&mut store, broker, &restored);
         broker.end_restored(&restored.ended, now);
         say(&report, restored.sessions, restored.retained, restored.lost);
-        let persistence = Persistence {
+        let mut persistence = Persistence {
             store,
             held: Batch::new(),
             sync_by: None,
             retry_at: None,
             clock_noted: None,
-            figures_told: None,
             figures: StorageFigures {
                 damaged_parts: report.damage.len() as u64,
                 ..StorageFigures::default()
             },
             wall,
         };
+        persistence.tell_figures(broker, now);
         Ok(persistence)
     }
 
@@ -137,11 +134,8 @@ impl<D: Disk> Persistence<D> {
     /// Commits what is held; `true` if all of it is as durable as it has to be.
     fn try_commit(&mut self, broker: &mut Broker, durability: Durability, now: Instant) -> bool {
         let begun = Instant::now();
-        let syncs = self.store.figures().syncs;
         let result = self.store.commit(&self.held, durability);
-        if self.store.figures().syncs != syncs {
-            self.figures.sync_micros = begun.elapsed().as_micros() as u64;
-        }
+        self.tell_figures(broker, begun);
         match result {
             Ok(()) => {
                 self.held.clear();
@@ -202,13 +196,11 @@ impl<D: Disk> Persistence<D> {
         broker.set_storage(storage, now);
     }
 
-    fn tell_figures(&mut self, broker: &mut Broker, now: Instant) {
-        let is_due = |told: Instant| now.saturating_duration_since(told) >= FIGURES_EVERY;
-        if !self.figures_told.is_none_or(is_due) {
-            return;
-        }
-        self.figures_told = Some(now);
+    fn tell_figures(&mut self, broker: &mut Broker, begun: Instant) {
         let figures = self.store.figures();
+        if figures.syncs != self.figures.syncs {
+            self.figures.sync_micros = begun.elapsed().as_micros() as u64;
+        }
         self.figures.bytes_written = figures.bytes_written;
         self.figures.syncs = figures.syncs;
         self.figures.live_bytes = figures.live_bytes;
@@ -265,14 +257,16 @@ impl<D: Disk> Keeper for Persistence<D> {
                 .iter()
                 .for_each(|fetch| broker.end_fetch(fetch, false)),
         }
-        self.tell_figures(broker, now);
         commit
     }
 
-    fn sync(&mut self, broker: &mut Broker, now: Instant) {
+    fn sync(&mut self, broker: &mut Broker, now: Instant) -> Commit {
         self.sync_by = None;
-        if broker.storage() != Storage::Broken {
-            self.try_commit(broker, Durability::Synced, now);
+        let is_good =
+            broker.storage() != Storage::Broken && self.try_commit(broker, Durability::Synced, now);
+        match is_good {
+            true => Commit::Done,
+            false => Commit::Failed,
         }
     }
 

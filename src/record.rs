@@ -1,14 +1,17 @@
 //! Records: the changes that a store keeps, as bytes. Keyed values, and queues of messages.
 //!
 //! The broker says what must survive in them, the store keeps them, and neither knows the other.
-//! Numbers are little-endian; `docs/store.md` draws the bytes. What is read may be anything:
-//! nothing panics.
+//! Numbers take seven bits to a byte, the lowest first: most are small, and every byte wears the
+//! medium. `docs/store.md` draws the bytes. What is read may be anything: nothing panics.
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const MESSAGE: u8 = 3;
 const DONE: u8 = 4;
 const DROP: u8 = 5;
+
+/// Another byte of the number follows.
+const MORE: u8 = 0x80;
 
 /// One change. Records that are committed together survive together or not at all.
 #[derive(Clone, Debug)]
@@ -100,6 +103,8 @@ const SPARE_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
+    /// Scratch: the places of a message, whose length stands before them.
+    refs: Vec<u8>,
 }
 
 impl Batch {
@@ -128,41 +133,40 @@ impl Batch {
     }
 
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.start(PUT, &[length(key), length(value)]);
+        start(&mut self.bytes, PUT, &[length(key), length(value)]);
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
     }
 
     pub fn delete(&mut self, key: &[u8]) {
-        self.start(DELETE, &[length(key)]);
+        start(&mut self.bytes, DELETE, &[length(key)]);
         self.bytes.extend_from_slice(key);
     }
 
     /// A body once for all the queues where it waits; nothing where it waits in none.
     pub fn message<'a>(&mut self, refs: impl IntoIterator<Item = Ref<'a>>, body: &[u8]) {
-        let start = self.bytes.len();
-        self.start(MESSAGE, &[0, length(body)]);
-        let refs_start = self.bytes.len();
+        self.refs.clear();
         for reference in refs {
-            self.numbers(&[reference.queue, reference.sequence, length(reference.extra)]);
-            self.bytes.extend_from_slice(reference.extra);
+            let fields = [reference.queue, reference.sequence, length(reference.extra)];
+            put_numbers(&mut self.refs, &fields);
+            self.refs.extend_from_slice(reference.extra);
         }
-        let refs = length(&self.bytes[refs_start..]);
-        if refs == 0 {
-            return self.bytes.truncate(start);
+        if !self.refs.is_empty() {
+            let lengths = [length(&self.refs), length(body)];
+            start(&mut self.bytes, MESSAGE, &lengths);
+            self.bytes.extend_from_slice(&self.refs);
+            self.bytes.extend_from_slice(body);
         }
-        self.bytes[start + 1..start + 5].copy_from_slice(&refs.to_le_bytes());
-        self.bytes.extend_from_slice(body);
     }
 
     /// The message has left its queue.
     pub fn done(&mut self, queue: u32, sequence: u32) {
-        self.start(DONE, &[queue, sequence]);
+        start(&mut self.bytes, DONE, &[queue, sequence]);
     }
 
     /// All that waits in the queue is gone.
     pub fn drop_queue(&mut self, queue: u32) {
-        self.start(DROP, &[queue]);
+        start(&mut self.bytes, DROP, &[queue]);
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -172,16 +176,21 @@ impl Batch {
     pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
+}
 
-    fn start(&mut self, kind: u8, numbers: &[u32]) {
-        self.bytes.push(kind);
-        self.numbers(numbers);
-    }
+fn start(bytes: &mut Vec<u8>, kind: u8, numbers: &[u32]) {
+    bytes.push(kind);
+    put_numbers(bytes, numbers);
+}
 
-    fn numbers(&mut self, numbers: &[u32]) {
-        for number in numbers {
-            self.bytes.extend_from_slice(&number.to_le_bytes());
+fn put_numbers(bytes: &mut Vec<u8>, numbers: &[u32]) {
+    for &number in numbers {
+        let mut rest = number;
+        while rest >= MORE.into() {
+            bytes.push(rest as u8 | MORE);
+            rest >>= 7;
         }
+        bytes.push(rest as u8);
     }
 }
 
@@ -190,9 +199,16 @@ fn length(bytes: &[u8]) -> u32 {
 }
 
 fn number(bytes: &mut &[u8]) -> Option<u32> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(u32::from_le_bytes(*number))
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & !MORE) << shift;
+        if byte & MORE == 0 {
+            return number.try_into().ok();
+        }
+    }
+    None
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {

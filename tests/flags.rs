@@ -1111,7 +1111,8 @@ fn durability_decides_how_often_the_disk_is_asked() {
                 ..retained("state/a", &number.to_string())
             });
         }
-        std::thread::sleep(Duration::from_millis(1_100)); // Figures are told once a second.
+        // Figures that young are not gathered again.
+        std::thread::sleep(Duration::from_millis(1_100));
         assert_eq!(syncs() >= before + 10, synced, "{flags:?}");
         drop(broker);
         fs::remove_dir_all(directory).unwrap();

@@ -291,12 +291,27 @@ fn a_print_has_every_record_and_changes_nothing() {
     assert_filled(&mut store, &values);
 }
 
-/// Files that midge 0.1 wrote. Every later version must read them; so they must not be made anew.
+/// Files that midge 0.1 wrote. Every later version must read them; so they must not be made anew
+/// once that is out. Until then `WRITE_FILES=1` does it.
 #[test]
 fn files_of_format_1_are_read() {
     let place = Place::new("v1");
     fs::create_dir_all(&place.0).expect("there is room");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/v1");
+    if std::env::var("WRITE_FILES").is_ok() {
+        let written = Place::new("v1-written");
+        let (mut store, _, _) = written.open().expect("it opens");
+        fill(&mut store);
+        drop(store);
+        fs::remove_dir_all(&kept).expect("it was there");
+        fs::create_dir_all(&kept).expect("there is room");
+        for entry in fs::read_dir(&written.0).expect("it was written") {
+            let name = entry.expect("it was written").file_name();
+            if name != "lock" {
+                fs::copy(written.0.join(&name), kept.join(&name)).expect("there is room");
+            }
+        }
+    }
     for entry in fs::read_dir(kept).expect("they are kept") {
         let entry = entry.expect("they are kept");
         fs::copy(entry.path(), place.0.join(entry.file_name())).expect("there is room");

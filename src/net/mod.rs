@@ -16,7 +16,7 @@ use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 use mio::event::Event;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token};
@@ -62,7 +62,7 @@ pub trait Keeper {
     fn commit(&mut self, broker: &mut Broker, turn: &mut Turn, now: Instant) -> Commit;
 
     /// Brings to the medium all that was committed.
-    fn sync(&mut self, broker: &mut Broker, now: Instant);
+    fn sync(&mut self, broker: &mut Broker, now: Instant) -> Commit;
 
     /// When it wants to commit next, whether a turn changes anything or not.
     fn deadline(&self) -> Option<Instant>;
@@ -396,9 +396,18 @@ impl Server {
                 info!(target: "notice", "SIGHUP: there is nothing to read again yet.")
             }
             Notice::Save => {
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.sync(&mut self.broker, now);
-                    info!(target: "notice", "SIGUSR1: all that is kept is on the disk.");
+                let synced = self
+                    .keeper
+                    .as_mut()
+                    .map(|keeper| keeper.sync(&mut self.broker, now));
+                match synced {
+                    Some(Commit::Done) => {
+                        info!(target: "notice", "SIGUSR1: all that is kept is on the disk.")
+                    }
+                    Some(Commit::Failed) => {
+                        warn!("SIGUSR1: what is kept cannot be brought to the disk.")
+                    }
+                    None => info!(target: "notice", "SIGUSR1: nothing is kept on disk."),
                 }
             }
         }

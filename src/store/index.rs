@@ -13,8 +13,8 @@ use super::format::{FRAME, HEADER, Header, Place};
 use super::queue::{Entry, Queue};
 use crate::record::{self, Record};
 
-/// Of what precedes key and value.
-const PUT_BYTES: usize = 9;
+/// About what precedes key and value.
+const PUT_BYTES: usize = 3;
 
 #[derive(Debug)]
 pub struct Segment {

@@ -14,7 +14,7 @@ const STRAYS_MIN: usize = 1024;
 /// The segment of a stray that says: done.
 const NOWHERE: u32 = u32::MAX;
 /// About what a reference takes in the log besides its share of the body.
-const REF_BYTES: u32 = 20;
+const REF_BYTES: u32 = 7;
 const LENGTH_BITS: u32 = 28;
 const LENGTH_MAX: u32 = (1 << LENGTH_BITS) - 1;
 

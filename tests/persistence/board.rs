@@ -278,8 +278,8 @@ impl Keeper for Shared {
         self.0.borrow_mut().commit(broker, turn, now)
     }
 
-    fn sync(&mut self, broker: &mut Broker, now: Instant) {
-        self.0.borrow_mut().sync(broker, now);
+    fn sync(&mut self, broker: &mut Broker, now: Instant) -> Commit {
+        self.0.borrow_mut().sync(broker, now)
     }
 
     fn deadline(&self) -> Option<Instant> {
