@@ -13,7 +13,7 @@ use log::{error, info, warn};
 use crate::broker::journal::{self, Storage, WHENEVER};
 use crate::broker::limits::Limits;
 use crate::broker::restore::Restored;
-use crate::broker::storage::StorageFigures;
+use crate::broker::storage::{Fetched, StorageFigures};
 use crate::broker::{Broker, Turn};
 use crate::net::{Commit, Keeper};
 use crate::record::Batch;
@@ -21,6 +21,8 @@ use crate::store::{self, Directory, Disk, Durability, Found, Options, Report, St
 
 /// How often the time is noted, if there is anything else to note.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// A clock on the wall that is by so many milliseconds elsewhere has been set.
+const STEP: u64 = 10_000;
 /// How soon a commit that found no room is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// What is held of such commits at most; then it counts as a fault of the disk.
@@ -53,8 +55,8 @@ pub struct Persistence<D> {
     /// When what was written must be on the medium.
     sync_by: Option<Instant>,
     retry_at: Option<Instant>,
-    /// When the time was noted last.
-    clock_noted: Option<Instant>,
+    /// When the time was noted last, and by how much the clock on the wall was ahead then.
+    clock_noted: Option<(Instant, u64)>,
     figures: StorageFigures,
     wall: fn() -> u64,
 }
@@ -80,7 +82,7 @@ impl<D: Disk> Persistence<D> {
             }
         }
         let restored = restore.finish(wall(), now);
-        bring(&mut store, broker, &restored);
+        bring(&mut store, broker, &restored)?;
         broker.end_restored(&restored.ended, now);
         say(&report, restored.sessions, restored.retained, restored.lost);
         let mut persistence = Persistence {
@@ -95,6 +97,7 @@ impl<D: Disk> Persistence<D> {
             },
             wall,
         };
+        persistence.figures.syncs = persistence.store.figures().syncs;
         persistence.tell_figures(broker, now);
         Ok(persistence)
     }
@@ -104,11 +107,16 @@ impl<D: Disk> Persistence<D> {
         &self.store
     }
 
+    /// Notes the time now and then, and where the clock on the wall has been set.
     fn note_clock(&mut self, broker: &Broker, now: Instant) {
-        let is_due = |noted: Instant| now.saturating_duration_since(noted) >= CLOCK_EVERY;
+        let (clock, wall) = (broker.clock(now), (self.wall)());
+        let offset = wall.saturating_sub(clock);
+        let is_due = |(noted, before): (Instant, u64)| {
+            now.saturating_duration_since(noted) >= CLOCK_EVERY || offset.abs_diff(before) >= STEP
+        };
         if self.clock_noted.is_none_or(is_due) {
-            self.clock_noted = Some(now);
-            journal::clock(&mut self.held, broker.clock(now), (self.wall)());
+            self.clock_noted = Some((now, offset));
+            journal::clock(&mut self.held, clock, wall);
         }
     }
 
@@ -211,7 +219,7 @@ impl<D: Disk> Persistence<D> {
     /// Brings from disk what clients can go on with.
     fn fetch(&mut self, broker: &mut Broker, turn: &Turn) {
         for fetch in &turn.fetch {
-            let mut is_lost = true;
+            let mut outcome = Fetched::Lost;
             let after = Some(fetch.first.wrapping_sub(1));
             let read = self.store.fetch(
                 fetch.queue,
@@ -219,13 +227,18 @@ impl<D: Disk> Persistence<D> {
                 Limits::BACKLOG_BYTES,
                 |sequence, extra, body| {
                     let is_one = broker.fetched(fetch, sequence, extra, body);
-                    is_lost &= sequence != fetch.first || !is_one;
+                    if sequence == fetch.first && is_one {
+                        outcome = Fetched::All;
+                    }
                 },
             );
             if let Err(error) = read {
                 warn!("Messages that waited cannot be read: {error}.");
+                if matches!(error, StoreError::Full { .. }) && outcome == Fetched::Lost {
+                    outcome = Fetched::NotNow;
+                }
             }
-            broker.end_fetch(fetch, is_lost);
+            broker.end_fetch(fetch, outcome);
         }
     }
 }
@@ -255,16 +268,18 @@ impl<D: Disk> Keeper for Persistence<D> {
             false => turn
                 .fetch
                 .iter()
-                .for_each(|fetch| broker.end_fetch(fetch, false)),
+                .for_each(|fetch| broker.end_fetch(fetch, Fetched::All)),
         }
         commit
     }
 
     fn sync(&mut self, broker: &mut Broker, now: Instant) -> Commit {
         self.sync_by = None;
-        let is_good =
-            broker.storage() != Storage::Broken && self.try_commit(broker, Durability::Synced, now);
-        match is_good {
+        if broker.storage() == Storage::Broken {
+            return Commit::Failed;
+        }
+        self.note_clock(broker, now);
+        match self.try_commit(broker, Durability::Synced, now) {
             true => Commit::Done,
             false => Commit::Failed,
         }
@@ -276,15 +291,26 @@ impl<D: Disk> Keeper for Persistence<D> {
 }
 
 /// Brings what must be in memory before the first turn.
-fn bring<D: Disk>(store: &mut Store<D>, broker: &mut Broker, restored: &Restored) {
+fn bring<D: Disk>(
+    store: &mut Store<D>,
+    broker: &mut Broker,
+    restored: &Restored,
+) -> Result<(), StoreError> {
+    // What cannot be read now must not be given up.
+    let may_go_on = |read: Result<(), StoreError>| match read {
+        Err(error @ StoreError::Full { .. }) => Err(error),
+        Err(error) => {
+            warn!("Messages that waited or were in flight are lost: {error}.");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
     for sent in &restored.sent {
         let (mut found, after) = (None, sent.0.first.wrapping_sub(1));
         let read = store.fetch(sent.0.queue, Some(after), 1, |sequence, extra, body| {
             found.get_or_insert((sequence, extra.to_vec(), body.to_vec()));
         });
-        if let Err(error) = read {
-            warn!("A message that was in flight is lost: {error}.");
-        }
+        may_go_on(read)?;
         let found = found
             .as_ref()
             .map(|(sequence, extra, body)| (*sequence, &extra[..], &body[..]));
@@ -294,11 +320,10 @@ fn bring<D: Disk>(store: &mut Store<D>, broker: &mut Broker, restored: &Restored
         let read = store.fetch(fetch.queue, None, usize::MAX, |sequence, extra, body| {
             broker.restored_shared(fetch, sequence, extra, body);
         });
-        if let Err(error) = read {
-            warn!("Messages that waited cannot be read: {error}.");
-        }
+        may_go_on(read)?;
         broker.end_restored_shared(fetch);
     }
+    Ok(())
 }
 
 /// The clock on the wall, in milliseconds since 1970.

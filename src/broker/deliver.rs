@@ -122,12 +122,12 @@ impl Broker {
             let subscribers = &mut matches.subscribers;
             subscribers.sort_unstable_by_key(|subscriber| subscriber.session);
         }
-        let retained =
-            self.may_keep(publication, &matches)
-                .and_then(|()| match publication.retain {
-                    true => self.retain(&mut outgoing),
-                    false => Ok(()),
-                });
+        let retained = self
+            .may_keep(publication, &matches)
+            .and_then(|retains| match retains {
+                true => self.retain(&mut outgoing),
+                false => Ok(()),
+            });
         let reached = retained.map(|()| self.route(&matches, &mut outgoing, now));
         self.keep(publication);
         self.scratch.matches = matches;
@@ -140,8 +140,11 @@ impl Broker {
         let topic = content.topic;
         // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
         if content.payload.is_empty() {
-            if self.retained.remove(topic) && self.journal.is_on() {
-                let is_acknowledged = outgoing.publication.is_acknowledged();
+            let was_there = self.retained.remove(topic);
+            // One that was cleared before, by a message that nobody waited for, may be on the
+            // medium still.
+            let is_acknowledged = outgoing.publication.is_acknowledged();
+            if self.journal.is_on() && (was_there || is_acknowledged) {
                 self.journal.not_retained(topic, is_acknowledged);
             }
             return Ok(());

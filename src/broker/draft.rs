@@ -11,6 +11,9 @@ use super::subscriptions::Subscriber;
 use crate::packet::field::VARIABLE_BYTE_INTEGER_MAX;
 use crate::packet::{PacketId, QoS};
 
+/// No broker runs until then: 35,000 years, in milliseconds.
+pub const LATEST: Millis = 1 << 50;
+
 /// What is known of a session so far.
 #[derive(Debug, Default)]
 pub struct Draft {
@@ -49,6 +52,11 @@ pub fn subscriber(value: &[u8]) -> Option<Subscriber> {
     })
 }
 
+/// A time by the broker's clock.
+pub fn time(bytes: &mut &[u8]) -> Option<Millis> {
+    bytes.try_get_u64().ok().filter(|at| *at <= LATEST)
+}
+
 /// 0 stands for none.
 pub fn subscription_id(bytes: &mut &[u8]) -> Option<u32> {
     let id = bytes.try_get_u32().ok()?;
@@ -57,7 +65,7 @@ pub fn subscription_id(bytes: &mut &[u8]) -> Option<u32> {
 
 pub fn will(value: &[u8]) -> Option<(Will, Millis)> {
     let mut value = value;
-    let due_at = value.try_get_u64().ok()?;
+    let due_at = time(&mut value)?;
     let delay_interval = value.try_get_u32().ok()?;
     let expiry_interval = u32::try_from(value.try_get_u64().ok()?).ok();
     let retain = value.try_get_u8().ok()? != 0;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::{Buf, BufMut};
 
 use super::deadlines::Millis;
+use super::draft::LATEST;
 use crate::packet::property::{Place, Value};
 use crate::packet::{
     PacketType, Properties, PropertyBlock, PropertyId, QoS, ReasonCode, Refusal, TopicName,
@@ -72,7 +73,10 @@ impl Message {
     /// Bytes that were kept elsewhere, which nobody vouches for.
     pub fn decode(bytes: &[u8]) -> Option<Message> {
         let mut header = bytes.get(..HEADER_LEN)?;
-        let _expires_at = header.get_u64();
+        let expires_at = header.get_u64();
+        if expires_at > LATEST && expires_at != NEVER {
+            return None;
+        }
         let topic_len = usize::from(header.get_u16());
         let properties_len = header.get_u32() as usize;
         QoS::parse(header.get_u8()).ok()?;

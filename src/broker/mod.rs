@@ -232,7 +232,8 @@ impl Broker {
         let idle = self.refill.is_empty()
             && self.connections.flush.is_empty()
             && self.connections.close.is_empty()
-            && self.journal.is_empty();
+            && self.journal.is_empty()
+            && !self.sys.is_alarm_due;
         match idle {
             true => {
                 let next = self.deadlines.next()?.saturating_sub(self.started_at);
@@ -246,6 +247,7 @@ impl Broker {
     /// Ends the turn and fills in what it asks for.
     pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
         let now = self.millis(now);
+        self.publish_alarm(now);
         let empty = std::mem::take(&mut self.scratch.refill);
         let mut refill = std::mem::replace(&mut self.refill, empty);
         for id in refill.drain(..) {

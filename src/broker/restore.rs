@@ -10,7 +10,7 @@ use bytes::Buf;
 use log::warn;
 
 use super::deadlines::{Millis, Timer};
-use super::draft::{Draft, Sent, subscriber, subscription_id, will};
+use super::draft::{Draft, LATEST, Sent, subscriber, subscription_id, time, will};
 use super::journal::{CLOCK, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
 use super::message::{Content, Message, forwarded};
 use super::pending::{Delivery, InflightState, Origin};
@@ -166,12 +166,12 @@ impl Restore<'_> {
         let (&kind, mut key) = key.split_first()?;
         let mut value = value;
         match kind {
-            CLOCK => self.clock = Some((value.try_get_u64().ok()?, value.try_get_u64().ok()?)),
+            CLOCK => self.clock = Some((time(&mut value)?, value.try_get_u64().ok()?)),
             SESSION => {
                 let client_id = std::str::from_utf8(key).ok()?;
                 let draft = self.drafts.entry(value.try_get_u32().ok()?).or_default();
                 draft.expiry_interval = value.try_get_u32().ok()?;
-                draft.expires_at = value.try_get_u64().ok()?;
+                draft.expires_at = time(&mut value)?;
                 draft.client_id = Some(client_id.into());
             }
             RETAINED => self.retained(key, value)?,
@@ -210,7 +210,10 @@ impl Restore<'_> {
     fn retained(&mut self, topic: &[u8], value: &[u8]) -> Option<()> {
         let mut rest = value;
         let publisher = rest.try_get_u64().ok()?;
-        let expires_at = Some(rest.try_get_u64().ok()?).filter(|at| *at != Millis::MAX);
+        let expires_at = match rest.try_get_u64().ok()? {
+            Millis::MAX => None,
+            at => Some(Some(at).filter(|at| *at <= LATEST)?),
+        };
         let qos = QoS::parse(rest.try_get_u8().ok()?).ok()?;
         let properties_len = rest.try_get_u32().ok()? as usize;
         let (properties, payload) = rest.split_at_checked(properties_len)?;
@@ -233,6 +236,9 @@ impl Restore<'_> {
 
     /// A message that waits in a queue, by its length: in their order, after all values.
     pub fn waiting(&mut self, queue: u32, sequence: Sequence, len: u32) {
+        if sequence == 0 {
+            return self.lost += 1;
+        }
         let draft = self.drafts.entry(queue).or_default();
         draft.shelf.push(sequence, len as usize);
         draft.last = sequence;
@@ -255,9 +261,10 @@ impl Restore<'_> {
             } else {
                 0
             };
-            broker.started_at = clock.saturating_add(off);
+            broker.started_at = clock + off.min(LATEST);
         }
         let now = broker.millis(now);
+        broker.sys.restored(now);
         let mut restored = Restored {
             retained: broker.retained.len(),
             lost,

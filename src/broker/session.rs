@@ -38,6 +38,8 @@ pub struct Session {
     pub in_refill: bool,
     /// What waits on disk has been asked for.
     pub in_fetch: bool,
+    /// What waits on disk cannot be read now.
+    pub is_stuck: bool,
 }
 
 impl Session {
@@ -57,6 +59,7 @@ impl Session {
             replays: Replays::default(),
             in_refill: false,
             in_fetch: false,
+            is_stuck: false,
         }
     }
 
@@ -128,6 +131,7 @@ impl Session {
     pub fn connected(&mut self, connection: ConnectionId) {
         assert!(self.connection.is_none(), "a session with two connections");
         self.connection = Some(connection);
+        self.is_stuck = false;
         self.received.begin_connection();
         if let Some(pending) = &mut self.pending {
             pending.connected();

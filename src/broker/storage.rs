@@ -20,6 +20,16 @@ pub struct Fetch {
     pub first: u32,
 }
 
+/// What became of a [`Fetch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    All,
+    /// The first cannot be read any more.
+    Lost,
+    /// It may be read later: its client is to come back then.
+    NotNow,
+}
+
 /// What `$SYS` tells of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageFigures {
@@ -70,17 +80,21 @@ impl Broker {
         true
     }
 
-    /// All that was asked for has come. If `is_lost`, the first cannot be read.
-    pub fn end_fetch(&mut self, fetch: &Fetch, is_lost: bool) {
+    /// All that was asked for has come, as far as it could be read.
+    pub fn end_fetch(&mut self, fetch: &Fetch, outcome: Fetched) {
         let Some(session) = self.fetching(fetch) else {
             return;
         };
         session.in_fetch = false;
         let first = session.pending().shelf.first();
-        if first == Some(fetch.first) && is_lost {
-            session.pending_mut().shelf.pop();
-            self.journal.done(fetch.queue, fetch.first);
-            self.note_dropped(fetch.id, 1);
+        match outcome {
+            Fetched::Lost if first == Some(fetch.first) => {
+                session.pending_mut().shelf.pop();
+                self.journal.done(fetch.queue, fetch.first);
+                self.note_dropped(fetch.id, 1);
+            }
+            Fetched::All | Fetched::Lost => {}
+            Fetched::NotNow => session.is_stuck = true,
         }
         self.refill(fetch.id);
     }
@@ -111,8 +125,8 @@ impl Broker {
             let connected: Vec<_> = durable.filter_map(|(_, one)| one.connection).collect();
             connected.into_iter().for_each(|id| self.cut(id, now));
         }
-        let now = self.millis(now);
-        self.publish_alarm(now);
+        // With the next turn: this one is being sent.
+        self.sys.is_alarm_due = true;
     }
 
     pub fn storage(&self) -> Storage {

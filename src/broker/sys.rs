@@ -92,6 +92,8 @@ pub struct Sys {
     averaged: Millis,
     memory_maximum: u64,
     pub storage: StorageFigures,
+    /// What is wrong with the disk has changed, and was not published.
+    pub is_alarm_due: bool,
 }
 
 impl Sys {
@@ -104,7 +106,13 @@ impl Sys {
             averaged: 0,
             memory_maximum: 0,
             storage: StorageFigures::default(),
+            is_alarm_due: false,
         }
+    }
+
+    /// The clock goes on from an earlier run, whose traffic is not counted.
+    pub fn restored(&mut self, now: Millis) {
+        self.averaged = now;
     }
 
     /// Exponential averages per minute over 1, 5 and 15 minutes.
@@ -232,7 +240,9 @@ impl Broker {
 
     /// At once, for those who look after the server.
     pub(super) fn publish_alarm(&mut self, now: Millis) {
-        self.publish_sys(ALARM, self.alarm(), now);
+        if std::mem::take(&mut self.sys.is_alarm_due) {
+            self.publish_sys(ALARM, self.alarm(), now);
+        }
     }
 
     fn client_values(&mut self, now: Millis, values: &mut Vec<(String, String)>) {

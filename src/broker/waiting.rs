@@ -4,6 +4,7 @@
 use log::warn;
 
 use super::deliver::{Outgoing, Publication, Way};
+use super::journal::Storage;
 use super::limits::QueueOverflow;
 use super::message::Message;
 use super::pending::{Delivery, Origin};
@@ -15,28 +16,40 @@ use super::{Broker, SessionId};
 use crate::packet::{PacketId, QoS, Refusal};
 
 impl Broker {
-    /// Where nothing new can be kept, what would have to be is refused as a whole: what is
-    /// acknowledged is safe.
+    /// Whether a message that says so is retained. Where nothing new can be kept, what would have
+    /// to be is refused as a whole if it is to be acknowledged: what is acknowledged is safe.
     pub(super) fn may_keep(
         &self,
         publication: &Publication,
         matches: &Matches,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let Err(refusal) = self.journal.check() else {
-            return Ok(());
+            return Ok(publication.retain);
         };
-        let is_durable = |member: &Subscriber| self.sessions[member.session].queue != 0;
+        let is_durable = |member: &Subscriber| {
+            member.qos > QoS::AtMostOnce && self.sessions[member.session].queue != 0
+        };
         let mut members = matches
             .groups
             .iter()
             .flat_map(|group| self.subscriptions.members(*group, 0));
-        let has_to = publication.retain
-            || publication.qos > QoS::AtMostOnce
-                && (matches.subscribers.iter().any(is_durable) || members.any(is_durable));
-        match has_to && publication.publisher.is_some() {
-            true => Err(refusal),
-            false => Ok(()),
+        let waits = matches.subscribers.iter().any(is_durable) || members.any(is_durable);
+        let retains = publication.retain && !self.takes_no_room(publication);
+        match publication.publisher {
+            None => Ok(publication.retain),
+            Some(_) if publication.qos == QoS::AtMostOnce => Ok(publication.retain && !retains),
+            Some(_) if waits || retains => Err(refusal),
+            Some(_) => Ok(publication.retain),
         }
+    }
+
+    /// On a full disk what goes is still noted, and what is there needs nothing.
+    fn takes_no_room(&self, publication: &Publication) -> bool {
+        let Publication { content, qos, .. } = publication;
+        let publisher = publication.publisher.map(|id| self.sessions[id].identity());
+        self.journal.storage == Storage::Full
+            && (content.payload.is_empty()
+                || publisher.is_some_and(|id| self.retained.has(content, *qos, id)))
     }
 
     /// Notes the message for all the queues that it waits in now.

@@ -1,9 +1,10 @@
 //! Sockets: one poll loop owns them all. It moves bytes and knows no MQTT.
 //!
-//! A turn has six steps, in this order, and no other order is right: wait, take in, let time pass,
-//! end the turn, send out, close. Nothing is written while bytes are taken in, so that everything
-//! a turn produces for a socket leaves in one write; no slot is freed before the end, so that an
-//! id means one connection throughout a turn. Sockets are registered once, edge-triggered: what
+//! A turn has seven steps, in this order, and no other order is right: wait, take in, let time
+//! pass, end the turn, make durable, send out, close. Nothing is written while bytes are taken in,
+//! so that everything a turn produces for a socket leaves in one write, behind what it depends on;
+//! while it is sent nothing is produced. No slot is freed before the end, so that an id means one
+//! connection throughout a turn. Sockets are registered once, edge-triggered: what
 //! has not been read within the budget is remembered, and the next wait is none.
 
 mod listener;
@@ -92,6 +93,8 @@ pub struct Server {
     unread: Vec<ConnectionId>,
     /// Sockets that can be written to again.
     writable: Vec<ConnectionId>,
+    /// Sockets that were found to be lost when they were written to.
+    gone: Vec<ConnectionId>,
     /// Refused, told, and not closed yet; by time.
     lingering: VecDeque<(Instant, ConnectionId)>,
     /// Those of them whose peers have closed their side.
@@ -120,6 +123,7 @@ impl Server {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             unread: Vec::new(),
             writable: Vec::new(),
+            gone: Vec::new(),
             lingering: VecDeque::new(),
             parted: Vec::new(),
             turn: Turn::default(),
@@ -182,7 +186,7 @@ impl Server {
         // Durable before acknowledged.
         self.keep(&mut turn, now);
         turn.flush.append(&mut self.writable);
-        turn.flush.iter().for_each(|&id| self.flush(id, now));
+        turn.flush.iter().for_each(|&id| self.flush(id));
         turn.close.iter().for_each(|&id| self.close(id, now));
         self.turn = turn;
         self.end_lingering(now);
@@ -203,7 +207,8 @@ impl Server {
 
     fn time_to_wait(&self) -> Option<Duration> {
         let accepting = self.listeners.iter().any(|listener| listener.has_more);
-        if !self.unread.is_empty() || accepting || self.hurries > 0 {
+        let is_waited = !self.unread.is_empty() || !self.gone.is_empty();
+        if is_waited || accepting || self.hurries > 0 {
             return Some(Duration::ZERO);
         }
         let lingering = self.lingering.front().map(|(until, _)| *until);
@@ -235,6 +240,9 @@ impl Server {
 
     /// Reads, accepts, and notes what can be written to. Writes nothing.
     fn take_in(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.gone) {
+            self.broker.lost(id, now);
+        }
         let again = std::mem::take(&mut self.unread);
         for id in &again {
             self.sockets[id.index()].unread = false;
@@ -318,7 +326,7 @@ impl Server {
     }
 
     /// Writes what `id` is owed, as far as its socket takes it.
-    fn flush(&mut self, id: ConnectionId, now: Instant) {
+    fn flush(&mut self, id: ConnectionId) {
         let socket = &mut self.sockets[id.index()];
         while socket.writable {
             let mut slices = [IoSlice::new(&[]); 16];
@@ -330,7 +338,9 @@ impl Server {
                 Written::Bytes(count) => self.broker.sent(id, count),
                 Written::Blocked => {}
                 Written::Lost if socket.lingering => self.parted.push(id),
-                Written::Lost => self.broker.lost(id, now),
+                // What it leaves may be for others who are still to be written to in this turn,
+                // and is not kept yet.
+                Written::Lost => self.gone.push(id),
             }
         }
         if socket.lingering && socket.writable {
@@ -376,6 +386,7 @@ impl Server {
     fn free(&mut self, id: ConnectionId) {
         let socket = self.sockets.remove(id.index());
         self.broker.forget(id);
+        self.gone.retain(|other| *other != id);
         if socket.unread {
             self.unread.retain(|other| *other != id);
         }
@@ -428,7 +439,7 @@ impl Server {
         }
         let mut owed = std::mem::take(&mut turn.close);
         while !owed.is_empty() {
-            owed.iter().for_each(|&id| self.flush(id, now));
+            owed.iter().for_each(|&id| self.flush(id));
             let (blocked, done): (Vec<_>, Vec<_>) = owed.into_iter().partition(|id| {
                 self.broker.outbound(*id, &mut [IoSlice::new(&[])]) > 0
                     && !self.sockets[id.index()].lost

@@ -8,6 +8,7 @@ use std::io;
 
 use super::Store;
 use super::disk::Disk;
+use super::error::is_short;
 use super::format::{FRAME, Frame, HEADER, Place};
 use super::index::Index;
 use super::window::Window;
@@ -44,7 +45,8 @@ impl<D: Disk> Store<D> {
             self.compaction.at.segment = oldest;
             self.compaction.at.offset = HEADER as u32;
         }
-        self.figures.is_damaged = self.copy_some(batch, room).is_err();
+        let copied = self.copy_some(batch, room);
+        self.figures.is_damaged = copied.is_err_and(|error| !is_short(&error));
     }
 
     /// Whether copying brings more than it takes. Where there is no room to be had it brings more.

@@ -107,9 +107,11 @@ fn hold<'a>(
     file: u32,
     options: &OpenOptions,
 ) -> io::Result<&'a File> {
+    // Closed first: there may be no descriptor for both.
+    held.take_if(|open| open.0 != file);
     let open = match held.take() {
-        Some(open) if open.0 == file => open,
-        _ => (file, options.open(path(directory, file))?),
+        Some(open) => open,
+        None => (file, options.open(path(directory, file))?),
     };
     Ok(&held.insert(open).1)
 }

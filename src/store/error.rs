@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+
 use super::disk::Disk;
 use super::format::{Place, VERSION};
 
@@ -13,7 +15,7 @@ pub enum StoreError {
     Locked { place: String },
     /// The format of a version that this one does not know.
     Version { place: String, version: u32 },
-    /// No room. Nothing of the batch was kept; smaller ones may still fit.
+    /// No room, or no file can be opened now. Nothing of a batch was kept; smaller ones may fit.
     Full { place: String, error: io::Error },
     /// The disk refused. If it was a write or a sync, the store takes no more.
     Failed {
@@ -28,17 +30,24 @@ pub enum StoreError {
 impl StoreError {
     /// Want of room is no fault.
     pub(super) fn new(disk: &impl Disk, doing: &'static str, error: io::Error) -> StoreError {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let place = disk.place();
-        match error.kind() {
-            StorageFull | QuotaExceeded | FileTooLarge => StoreError::Full { place, error },
-            _ => StoreError::Failed {
+        match is_short(&error) {
+            true => StoreError::Full { place, error },
+            false => StoreError::Failed {
                 place,
                 doing,
                 error,
             },
         }
     }
+}
+
+/// Whether it may go well later: the disk is full, or the system is short of something.
+pub fn is_short(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    let kinds = [StorageFull, QuotaExceeded, FileTooLarge, OutOfMemory];
+    let files = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    kinds.contains(&error.kind()) || files.contains(&error.raw_os_error())
 }
 
 /// What was written cannot be read any more.

@@ -1478,9 +1478,11 @@ impl Model {
             && crashed
             && session.replays[at].droppable
         {
-            // It may have been the other one, if so late that it was not said to be.
-            let same = session.pending.iter_mut().filter(|copy| is_it(copy));
-            same.for_each(|copy| copy.droppable = true);
+            // It may have been the other one, if so late that it was not said to be: then the
+            // replay is still to come, behind whatever comes first.
+            for copy in session.pending.iter_mut().filter(|copy| is_it(copy)) {
+                (copy.droppable, copy.replayed) = (true, true);
+            }
         }
         if let Some(at) = replay {
             let copy = session.replays.remove(at);
