@@ -21,7 +21,7 @@
 //!
 //! 1. `net/mod.rs`, `turn`: an event names a socket; its token is a `ConnectionId`.
 //! 2. `net/socket.rs` reads into the one buffer that all sockets share.
-//! 3. `broker/mod.rs`, `receive` cuts packets off the bytes where they stand (`packet/mod.rs`,
+//! 3. `broker/receive.rs` cuts packets off the bytes where they stand (`packet/mod.rs`,
 //!    `packet/publish.rs`); the beginning of a packet that is not whole yet is kept.
 //! 4. `broker/publish.rs`, `on_publish`: alias, access, QoS 2 bookkeeping, and at the end PUBACK or
 //!    PUBREC into the publisher's `broker/outbound.rs`.
@@ -29,7 +29,10 @@
 //!    (`broker/subscriptions.rs`) to sessions, overlapping subscriptions brought together.
 //! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued until
 //!    `broker/pump.rs` finds room; `broker/connection.rs` encodes it into what that client is owed.
-//! 7. At the end of the turn `net/mod.rs` writes each socket once.
+//! 7. Where that session, or what is retained, is to survive, `broker/journal.rs` writes a record;
+//!    a queue that is long, or whose client is away, is on disk only (`broker/shelf.rs`).
+//! 8. At the end of the turn `net/mod.rs` has the records committed (`persistence.rs`, `store/`), and
+//!    then writes each socket once.
 
 #![forbid(unsafe_code)]
 

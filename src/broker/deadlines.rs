@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::{ConnectionId, SessionId};
 
-/// Milliseconds since the broker started: what the core reckons with once `now` has come in.
+/// Milliseconds of the broker's clock, which begins with the first start and goes on where the last
+/// run ended: what the core reckons with once `now` has come in.
 pub type Millis = u64;
 
 /// When a timer is due, if it is armed; kept by its owner.

@@ -1,6 +1,6 @@
 //! What the broker may be told, and what everything that can grow is limited to.
 //!
-//! Plain data with defaults; `config.rs` fills it from flags. A limit that no flag sets is a
+//! Plain data with defaults; `config/` fills it from flags. A limit that no flag sets is a
 //! constant here, so that all of them can be read in one place.
 
 use std::time::Duration;

@@ -31,6 +31,8 @@ struct State {
     is_off: bool,
 }
 
+const EMFILE: i32 = 24;
+
 /// What is to go wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -44,6 +46,8 @@ pub struct Faults {
     pub capacity: Option<u64>,
     /// A byte that no read gets past, by file.
     pub unreadable: Option<(u32, u64)>,
+    /// No file can be opened for reading, as the process has too many.
+    pub no_descriptors: bool,
 }
 
 #[derive(Clone, Default)]
@@ -289,6 +293,9 @@ impl Disk for TestDisk {
         verb!(state, is_cut);
         if is_cut {
             return off();
+        }
+        if state.faults.no_descriptors {
+            return Err(io::Error::from_raw_os_error(EMFILE));
         }
         let read = offset..offset + into.len() as u64;
         let unreadable = state.faults.unreadable;

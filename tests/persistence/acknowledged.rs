@@ -1,6 +1,6 @@
 //! Nothing is sent before it is durable.
 
-use midge::packet::{Packet, QoS, ReasonCode, SubscriptionOptions, Version};
+use midge::packet::{Packet, Publish, QoS, ReasonCode, SubscriptionOptions, Version};
 
 use crate::board::{Board, SEEDS};
 use crate::common::{
@@ -203,7 +203,7 @@ fn a_retained_message_is_durable_before_it_is_acknowledged() {
         cut: Some(1),
         ..Faults::default()
     });
-    let publish = midge::packet::Publish {
+    let publish = Publish {
         qos: QoS::AtLeastOnce,
         packet_id: Some(1),
         ..retained("t", "x")
@@ -226,4 +226,30 @@ fn what_is_not_to_survive_touches_no_disk() {
     board.advance(crate::common::secs(300));
     assert_eq!(board.figures().bytes_written, written);
     board.expect_nothing_kept();
+}
+
+#[test]
+fn a_clear_that_is_acknowledged_is_durable_whatever_cleared_before() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let client = board.client(Version::V5, "client");
+        let set = Publish {
+            retain: true,
+            ..publish_qos(QoS::AtLeastOnce, 1, "t", "x")
+        };
+        board.send(client, &Packet::Publish(set));
+        board.read(client);
+        // Nobody waits for the first.
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let clear = Publish {
+                retain: true,
+                packet_id: (qos > QoS::AtMostOnce).then_some(2),
+                ..publish_qos(qos, 2, "t", "")
+            };
+            board.send(client, &Packet::Publish(clear));
+        }
+        board.read(client).ack();
+        board.cut_power();
+        board.expect_nothing_kept();
+    }
 }

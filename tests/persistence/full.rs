@@ -313,3 +313,69 @@ fn a_will_reaches_who_is_present_while_the_disk_is_full() {
     board.lose(mortal);
     assert_eq!(board.payloads(reader), ["gone"]);
 }
+
+#[test]
+fn what_has_to_be_cleared_or_passes_by_needs_no_room() {
+    let mut board = Board::new(1);
+    let publisher = board.client(Version::V5, "publisher");
+    for topic in ["state", "old"] {
+        let message = Publish {
+            retain: true,
+            ..publish_qos(QoS::AtLeastOnce, 1, topic, "on")
+        };
+        board.send(publisher, &Packet::Publish(message));
+        board.read(publisher);
+    }
+    let reader = board.client(Version::V5, "reader");
+    board.subscribe(reader, "state", QoS::AtMostOnce);
+    board.read_all(reader);
+    board.absent(Version::V5, "absent", "t", QoS::AtLeastOnce);
+    room(&board, 3 * MIB);
+    fill(&mut board, publisher, 0);
+    let say = |topic, payload, qos| Publish {
+        retain: true,
+        packet_id: (qos > QoS::AtMostOnce).then_some(9),
+        ..publish_qos(qos, 9, topic, payload)
+    };
+    // Who is there is told, though it is not retained.
+    board.send(
+        publisher,
+        &Packet::Publish(say("state", "off", QoS::AtMostOnce)),
+    );
+    assert_eq!(board.payloads(reader), ["off"]);
+    // The same value again, and an empty one, are no news to the disk, or good news.
+    for (topic, payload) in [("state", "on"), ("old", "")] {
+        board.send(
+            publisher,
+            &Packet::Publish(say(topic, payload, QoS::AtLeastOnce)),
+        );
+        assert!(!board.read(publisher).ack().1.is_error(), "{topic}");
+    }
+    room(&board, u64::MAX);
+    board.cut_power();
+    let late = board.client(Version::V5, "late");
+    for (topic, left) in [("state", &["on"][..]), ("old", &[])] {
+        board.subscribe(late, topic, QoS::AtMostOnce);
+        assert_eq!(board.payloads(late), left, "{topic}");
+    }
+}
+
+#[test]
+fn want_of_descriptors_costs_a_client_its_connection_and_no_message() {
+    let mut board = Board::new(1);
+    board.absent(Version::V5, "absent", "t", QoS::AtLeastOnce);
+    let publisher = board.client(Version::V5, "publisher");
+    for number in 0..100 {
+        board.publish_as(publisher, QoS::AtLeastOnce, "t", &payload(number));
+    }
+    board.disk.set_faults(Faults {
+        no_descriptors: true,
+        ..Faults::default()
+    });
+    let client = board.resume(Version::V5, "absent");
+    board.expect_disconnect(client, ReasonCode::ServerBusy);
+    board.disk.set_faults(Faults::default());
+    let client = board.resume(Version::V5, "absent");
+    let all = board.drain(client);
+    assert_eq!(numbers(&all), Vec::from_iter(0..100));
+}
