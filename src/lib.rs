@@ -31,8 +31,8 @@
 //!    `broker/pump.rs` finds room; `broker/connection.rs` encodes it into what that client is owed.
 //! 7. Where that session, or what is retained, is to survive, `broker/journal.rs` writes a record;
 //!    a queue that is long, or whose client is away, is on disk only (`broker/shelf.rs`).
-//! 8. At the end of the turn `net/mod.rs` has the records committed (`persistence.rs`, `store/`), and
-//!    then writes each socket once.
+//! 8. At the end of the turn `net/mod.rs` has the records committed (`persistence.rs`, `store/`),
+//!    and then writes each socket once.
 
 #![forbid(unsafe_code)]
 
