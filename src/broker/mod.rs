@@ -253,7 +253,10 @@ impl Broker {
         for id in refill.drain(..) {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.in_refill = false;
-                self.pump(id, now);
+                match std::mem::take(&mut session.is_stuck) {
+                    true => self.send_away(id, now),
+                    false => self.pump(id, now),
+                }
             }
         }
         self.scratch.refill = refill;

@@ -18,20 +18,15 @@ use super::session::Session;
 use super::subscriptions::SubscriptionKey;
 use super::waiting::delivery;
 use super::{Broker, ConnectionId, SessionId};
-use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode, Refusal};
+use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 
 impl Broker {
     /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
     /// what is retained for its new subscriptions, by turns.
     pub(super) fn pump(&mut self, id: SessionId, now: Millis) {
-        let is_stuck = std::mem::take(&mut self.sessions[id].is_stuck);
         let Some(connection) = self.sessions[id].connection else {
             return;
         };
-        if is_stuck {
-            let why = "what waits for the client cannot be read now";
-            return self.refuse(connection, Refusal::new(ReasonCode::ServerBusy, why), now);
-        }
         while self.has_room_for_backlog(connection) && self.resend(id, connection, now) {}
         let mut topics = Limits::REPLAY_TOPICS;
         loop {

@@ -10,6 +10,7 @@ use super::journal::Storage;
 use super::session::Session;
 use super::shelf::Sequence;
 use super::{Broker, ConnectionId, SessionId};
+use crate::packet::{ReasonCode, Refusal};
 
 /// Messages of a queue that a client can go on with, from `first` on: about
 /// [`super::limits::Limits::BACKLOG_BYTES`].
@@ -97,6 +98,14 @@ impl Broker {
             Fetched::NotNow => session.is_stuck = true,
         }
         self.refill(fetch.id);
+    }
+
+    /// What waits for a client cannot be read now: it is to come back for it.
+    pub(super) fn send_away(&mut self, id: SessionId, now: Millis) {
+        if let Some(connection) = self.sessions[id].connection {
+            let why = "what waits for the client cannot be read now";
+            self.refuse(connection, Refusal::new(ReasonCode::ServerBusy, why), now);
+        }
     }
 
     pub(super) fn fetching(&mut self, fetch: &Fetch) -> Option<&mut Session> {
