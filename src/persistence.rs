@@ -58,6 +58,8 @@ pub struct Persistence<D> {
     /// When the time was noted last, and by how much the clock on the wall was ahead then.
     clock_noted: Option<(Instant, u64)>,
     figures: StorageFigures,
+    /// That a part has gone bad since the start was said.
+    is_damaged: bool,
     wall: fn() -> u64,
 }
 
@@ -95,6 +97,7 @@ impl<D: Disk> Persistence<D> {
                 damaged_parts: report.damage.len() as u64,
                 ..StorageFigures::default()
             },
+            is_damaged: false,
             wall,
         };
         persistence.figures.syncs = persistence.store.figures().syncs;
@@ -208,6 +211,13 @@ impl<D: Disk> Persistence<D> {
         let figures = self.store.figures();
         if figures.syncs != self.figures.syncs {
             self.figures.sync_micros = begun.elapsed().as_micros() as u64;
+        }
+        if figures.is_damaged && !std::mem::replace(&mut self.is_damaged, true) {
+            self.figures.damaged_parts += 1;
+            warn!(
+                "The store is damaged: its oldest part has gone bad since it was read, so no room \
+                 is won back there. Start midge again: it sets that aside."
+            );
         }
         self.figures.bytes_written = figures.bytes_written;
         self.figures.syncs = figures.syncs;

@@ -270,6 +270,7 @@ impl Restore<'_> {
             lost,
             ..Restored::default()
         };
+        broker.subscriptions.set_restoring(true);
         for (queue, draft) in drafts {
             broker.journal.last_queue = broker.journal.last_queue.max(queue);
             match &draft.client_id {
@@ -287,6 +288,7 @@ impl Restore<'_> {
                 }
             }
         }
+        broker.subscriptions.set_restoring(false);
         broker.update_sys_timer(now);
         broker.say_what_is_beyond();
         restored

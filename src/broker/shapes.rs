@@ -114,6 +114,8 @@ pub struct Shapes {
     all: Weight,
     /// What of it each session has brought up; those with nothing are left out.
     introduced: BTreeMap<SessionId, Weight>,
+    /// What comes back from an earlier run was within limits, whoever brought it up then.
+    pub is_restoring: bool,
 }
 
 /// What shapes cost whoever looks all of them up.
@@ -163,11 +165,11 @@ impl Shapes {
         let all = self.all.with(shape);
         let own = self.introduced.get(&session).copied();
         let own = own.unwrap_or_default().with(shape);
-        if all.shapes > Limits::WILDCARD_SHAPES_MAX
+        let is_beyond = all.shapes > Limits::WILDCARD_SHAPES_MAX
             || all.pluses > Limits::WILDCARD_PLUSES_MAX
             || own.shapes > Limits::WILDCARD_SHAPES_PER_SESSION
-            || own.pluses > Limits::WILDCARD_PLUSES_PER_SESSION
-        {
+            || own.pluses > Limits::WILDCARD_PLUSES_PER_SESSION;
+        if is_beyond && !self.is_restoring {
             let why = "too many different patterns of wildcards";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }

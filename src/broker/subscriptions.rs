@@ -138,6 +138,11 @@ impl Subscriptions {
         self.sys_count
     }
 
+    /// Whether what is subscribed to was subscribed to in an earlier run.
+    pub fn set_restoring(&mut self, is_restoring: bool) {
+        self.shapes.is_restoring = is_restoring;
+    }
+
     /// Makes or replaces a subscription of `subscriber.session`.
     pub fn subscribe(
         &mut self,

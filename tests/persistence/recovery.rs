@@ -2,7 +2,7 @@
 
 use midge::broker::limits::Options;
 use midge::packet::{
-    Packet, PropertyBlock, PropertyId, Publish, QoS, RetainHandling, Subscribe,
+    Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscriptionOptions, Version,
 };
 
@@ -443,4 +443,34 @@ fn the_figures_of_the_server_reach_a_session_that_was_there_before() {
     let client = board.resume(Version::V5, "watcher");
     board.advance(secs(11));
     assert!(!board.payloads(client).is_empty());
+}
+
+#[test]
+fn subscriptions_come_back_whoever_brought_their_patterns_up() {
+    let mut board = Board::new(1);
+    let filter = |number: usize| {
+        let plus = "+/".repeat(number % 12 + 1);
+        let rest = "a/".repeat(number / 12);
+        format!("{plus}{rest}#")
+    };
+    // The first to come back has more patterns than one session may bring up: half of them were
+    // another's.
+    let first = board.durable(Version::V5, "first");
+    let second = board.durable(Version::V5, "second");
+    for number in 0..60 {
+        board.subscribe(second, &filter(number), QoS::AtMostOnce);
+    }
+    for number in 0..120 {
+        board.subscribe(first, &filter(number), QoS::AtMostOnce);
+    }
+    board.cut_power();
+    let first = board.resume(Version::V5, "first");
+    for number in 0..120 {
+        board.send(first, &unsubscribe(1, &[&filter(number)]));
+        assert_eq!(
+            board.read(first).reasons(),
+            [ReasonCode::Success],
+            "{number}"
+        );
+    }
 }
