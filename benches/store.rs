@@ -15,7 +15,7 @@ use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use midge::record::{Batch, Ref};
-use midge::store::{Directory, Durability, Found, Options, Store};
+use midge::store::{Directory, Durability, Options, Store};
 
 const BODY: &[u8] = &[b'b'; 140];
 const SESSIONS: u32 = 10;
@@ -40,7 +40,7 @@ fn main() {
 
 fn open(directory: &Path) -> Store<Directory> {
     let directory = Directory::open(directory).expect("the directory is there for this");
-    let (store, _) = Store::open(directory, &Options::new(1), |_| {}).expect("it opens");
+    let (store, _) = Store::open(directory, &Options::new(1), |_, _| {}).expect("it opens");
     store
 }
 
@@ -113,20 +113,17 @@ fn print_recovery(directory: &Path, messages: u32) {
 
 /// In a process of its own.
 fn recover(directory: &Path) {
-    let (mut values, mut waiting, mut bytes) = (0, 0, 0);
+    let (mut values, mut bytes) = (0, 0);
     let directory = Directory::open(directory).expect("it was just made");
     let before = status("VmHWM");
     let started = Instant::now();
-    let opened = Store::open(directory, &Options::new(2), |found| match found {
-        Found::Value { key, value } => {
-            values += 1;
-            bytes += key.len() + value.len();
-        }
-        Found::Queue { len, .. } => waiting += len,
+    let opened = Store::open(directory, &Options::new(2), |key, value| {
+        values += 1;
+        bytes += key.len() + value.len();
     });
     let took = started.elapsed();
     let (mut store, report) = opened.expect("it opens");
-    assert_eq!((report.values, report.messages), (values, waiting));
+    assert_eq!(report.values, values);
     println!(
         "recovery {:.1} ms; at most {} kB of memory, {} kB then ({} kB before)",
         micros(took) / 1000.0,
@@ -138,7 +135,7 @@ fn recover(directory: &Path) {
     let mut drained = 0;
     let mut batch = Batch::new();
     for queue in 0..SESSIONS {
-        while store.queue_len(queue) > 0 {
+        while store.waiting(queue).next().is_some() {
             batch.clear();
             let fetched = store.fetch(queue, None, 20 * BODY.len(), |sequence, _, _| {
                 batch.done(queue, sequence);

@@ -17,7 +17,7 @@ use crate::broker::storage::{Fetched, StorageFigures};
 use crate::broker::{Broker, Turn};
 use crate::net::{Commit, Keeper};
 use crate::record::Batch;
-use crate::store::{self, Directory, Disk, Durability, Found, Options, Report, Store, StoreError};
+use crate::store::{self, Directory, Disk, Durability, Options, Report, Store, StoreError};
 
 /// How often the time is noted, if there is anything else to note.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
@@ -74,10 +74,8 @@ impl<D: Disk> Persistence<D> {
         now: Instant,
     ) -> Result<Persistence<D>, StoreError> {
         let mut restore = broker.restore();
-        let (mut store, report) = Store::open(disk, options, |found| match found {
-            Found::Value { key, value } => restore.value(key, value),
-            Found::Queue { .. } => {}
-        })?;
+        let (mut store, report) =
+            Store::open(disk, options, |key, value| restore.value(key, value))?;
         for queue in store.queues() {
             for (sequence, len) in store.waiting(queue) {
                 restore.waiting(queue, sequence, len);

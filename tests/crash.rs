@@ -312,7 +312,8 @@ fn a_full_disk_takes_what_goes_and_works_on_when_there_is_room() {
             commit(&mut store, &changes, Durability::Synced).expect("there is room");
             model.make(&changes);
         }
-        while let Some((sequence, _)) = store.next(1, None) {
+        let waiting: Vec<_> = store.waiting(1).collect();
+        for (sequence, _) in waiting {
             let changes = [Change::Done(1, sequence)];
             let done = commit(&mut store, &changes, Durability::Synced);
             done.unwrap_or_else(|error| panic!("seed {seed}, {sequence} is to go: {error}"));

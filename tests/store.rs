@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use midge::record::{Batch, Ref};
-use midge::store::{Directory, Durability, Found, Options, Report, Store, StoreError, dump};
+use midge::store::{Directory, Durability, Options, Report, Store, StoreError, dump};
 
 const SMALL: u32 = 4096;
 
@@ -31,10 +31,8 @@ impl Place {
         };
         let mut values = Values::new();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (store, report) = Store::open(Directory::open(&self.0)?, &options, |found| {
-            if let Found::Value { key, value } = found {
-                values.insert(text(key), text(value));
-            }
+        let (store, report) = Store::open(Directory::open(&self.0)?, &options, |key, value| {
+            values.insert(text(key), text(value));
         })?;
         Ok((store, values, report))
     }
@@ -117,7 +115,7 @@ fn assert_filled(store: &mut Store<Directory>, values: &Values) {
     let others = (1..=60).filter(|sequence| *sequence != 30);
     let second: Vec<_> = others.map(|sequence| message(sequence, "id")).collect();
     assert_eq!(waiting(store, 2), second);
-    assert_eq!(store.queue_len(3), 0);
+    assert_eq!(store.waiting(3).count(), 0);
 }
 
 #[test]

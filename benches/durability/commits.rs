@@ -141,7 +141,7 @@ fn retain(batch: &mut Batch, at: u32) {
 /// Commits so many times in an empty store in `directory`, which goes again.
 pub fn measure(row: &Row, directory: &Path, device: &Device, commits: u32) -> Figures {
     let disk = Directory::open(directory).expect("the directory is there for this");
-    let (mut store, _) = Store::open(disk, &Options::new(1), |_| {}).expect("it opens");
+    let (mut store, _) = Store::open(disk, &Options::new(1), |_, _| {}).expect("it opens");
     let mut batch = Batch::new();
     let mut prepare = |store: &mut Store<Directory>, at, fill: fn(&mut Batch, u32)| {
         batch.clear();

@@ -30,14 +30,13 @@ use std::io;
 pub use disk::{Directory, Disk};
 pub use dump::dump;
 pub use error::StoreError;
-pub use recover::{Damage, Found, Report};
+pub use recover::{Damage, Report};
 
 use crate::record::{Batch, Record};
 use compact::Compaction;
 use error::rot;
 use format::{FRAME, Frame, HEADER, Header, VERSION};
 use index::{Index, Segment};
-use queue::Queue;
 use recover::Survey;
 use window::Window;
 
@@ -207,15 +206,6 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    pub fn queue_len(&self, queue: u32) -> usize {
-        self.index.queues.get(&queue).map_or(0, Queue::len)
-    }
-
-    /// Of the bodies that wait there.
-    pub fn queue_bytes(&self, queue: u32) -> u64 {
-        self.index.queues.get(&queue).map_or(0, Queue::bytes)
-    }
-
     /// The numbers of the queues in which something waits, in their order.
     pub fn queues(&self) -> Vec<u32> {
         self.index.queues.keys().copied().collect()
@@ -223,27 +213,8 @@ impl<D: Disk> Store<D> {
 
     /// Sequence and length of the body of each message that waits there, in order.
     pub fn waiting(&self, queue: u32) -> impl Iterator<Item = (u32, u32)> {
-        self.behind(queue, None)
-    }
-
-    /// The same of the message behind `after`, or of the front.
-    pub fn next(&self, queue: u32, after: Option<u32>) -> Option<(u32, u32)> {
-        self.behind(queue, after).next()
-    }
-
-    /// The sequence at the back.
-    pub fn last(&self, queue: u32) -> Option<u32> {
-        let (sequence, _) = self.behind(queue, None).next_back()?;
-        Some(sequence)
-    }
-
-    fn behind(
-        &self,
-        queue: u32,
-        after: Option<u32>,
-    ) -> impl DoubleEndedIterator<Item = (u32, u32)> {
         let queue = self.index.queues.get(&queue).into_iter();
-        let entries = queue.flat_map(move |queue| queue.behind(after));
+        let entries = queue.flat_map(|queue| queue.behind(None));
         entries.map(|entry| (entry.sequence, entry.length()))
     }
 

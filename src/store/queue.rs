@@ -54,8 +54,6 @@ pub struct Queue {
     /// By sequence, seen from the first; then strays, in the order of the log.
     entries: VecDeque<Entry>,
     strays: usize,
-    /// Of the bodies; wrong while there are strays.
-    bytes: u64,
 }
 
 impl Queue {
@@ -65,10 +63,6 @@ impl Queue {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Those behind `after`, or all.
@@ -89,7 +83,6 @@ impl Queue {
         let last = self.entries.back();
         let is_next = last.is_none_or(|last| is_before(last.sequence, entry.sequence));
         if self.strays == 0 && is_next {
-            self.bytes += u64::from(entry.length());
             self.entries.push_back(entry);
             return None;
         }
@@ -106,7 +99,6 @@ impl Queue {
             return self.stray(Entry::new(sequence, Place { segment, offset }, 0, 0));
         }
         let entry = self.entries.remove(self.position(sequence)?)?;
-        self.bytes -= u64::from(entry.length());
         if self.entries.len() < self.entries.capacity() / 8 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
@@ -126,7 +118,6 @@ impl Queue {
         all.sort_by_key(|entry| entry.sequence.wrapping_sub(start));
         all.dedup_by_key(|entry| entry.sequence);
         all.retain(|entry| !is_done(entry));
-        self.bytes = all.iter().map(|entry| u64::from(entry.length())).sum();
         self.entries = all.into();
         self.strays = 0;
     }

@@ -13,25 +13,11 @@ use super::disk::{Disk, next_piece, read_some};
 use super::error::{StoreError, rot};
 use super::format::{HEADER, Header, VERSION, Walk};
 use super::index::Segment;
+use super::queue::Queue;
 use super::{Durability, Options, Store};
 use crate::record::{Batch, Record};
 
 const DOING: &str = "read the store";
-
-/// Something that was in the store.
-#[derive(Clone, Copy, Debug)]
-pub enum Found<'a> {
-    Value {
-        key: &'a [u8],
-        value: &'a [u8],
-    },
-    /// Messages wait here: how many, and the length of their bodies together.
-    Queue {
-        queue: u32,
-        len: usize,
-        bytes: u64,
-    },
-}
 
 /// What recovery came upon.
 #[derive(Clone, Debug, Default)]
@@ -155,12 +141,12 @@ impl Survey {
 }
 
 impl<D: Disk> Store<D> {
-    /// Recovers, and tells all that is there: values in the order of the log, then queues by their
-    /// numbers. All of it is on the medium when this returns.
+    /// Recovers, and tells each key and its value, in the order of the log. All that is there is on
+    /// the medium when this returns.
     pub fn open(
         mut disk: D,
         options: &Options,
-        mut each: impl FnMut(Found<'_>),
+        mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(Store<D>, Report), StoreError> {
         let survey = Survey::of(&mut disk)?;
         let mut report = Report::default();
@@ -235,19 +221,15 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn tell(&mut self, report: &mut Report, each: &mut impl FnMut(Found<'_>)) -> io::Result<()> {
+    fn tell(&mut self, report: &mut Report, each: &mut impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         for place in self.index.values() {
             report.values += 1;
             match self.window.record(&mut self.disk, &self.index, place)? {
-                (Record::Put { key, value }, _) => each(Found::Value { key, value }),
+                (Record::Put { key, value }, _) => each(key, value),
                 _ => return Err(rot(place)),
             }
         }
-        for (&queue, waiting) in &self.index.queues {
-            let (len, bytes) = (waiting.len(), waiting.bytes());
-            report.messages += len;
-            each(Found::Queue { queue, len, bytes });
-        }
+        report.messages = self.index.queues.values().map(Queue::len).sum();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use midge::net::{Commit, Keeper};
 use midge::packet::{Connect, Packet, PacketId, QoS, Version};
 use midge::persistence::Persistence;
 use midge::record::Batch;
-use midge::store::{self, Figures, Found, Store};
+use midge::store::{self, Figures, Store};
 
 use crate::common::{Client, Prng, World, durable, expiry, publish_qos};
 use crate::disk::{Faults, TestDisk};
@@ -113,12 +113,15 @@ impl Board {
         let (mut keys, mut queues) = (Vec::new(), Vec::new());
         let disk = self.disk.copy();
         disk.set_faults(Faults::default());
-        let opened = Store::open(disk, &store::Options::new(77), |found| match found {
-            Found::Value { key: b"c", .. } => {}
-            Found::Value { key, .. } => keys.push(key.escape_ascii().to_string()),
-            Found::Queue { queue, len, .. } => queues.push((queue, len)),
+        let opened = Store::open(disk, &store::Options::new(77), |key, _| {
+            if key != b"c" {
+                keys.push(key.escape_ascii().to_string());
+            }
         });
-        opened.expect("the store opens");
+        let (store, _) = opened.expect("the store opens");
+        for queue in store.queues() {
+            queues.push((queue, store.waiting(queue).count()));
+        }
         (keys, queues)
     }
 
@@ -239,7 +242,7 @@ pub fn set_wall(seconds: u64) {
 pub fn disk_with(records: &Batch) -> TestDisk {
     let disk = TestDisk::new();
     let options = store::Options::new(5);
-    let (mut store, _) = Store::open(disk.clone(), &options, |_| {}).expect("an empty disk");
+    let (mut store, _) = Store::open(disk.clone(), &options, |_, _| {}).expect("an empty disk");
     let committed = store.commit(records, store::Durability::Synced);
     committed.expect("there is room");
     disk

@@ -7,7 +7,7 @@ use midge::packet::{
     Will,
 };
 use midge::record::{Batch, Record, Ref, records};
-use midge::store::{Directory, Durability, Found, Options, Store};
+use midge::store::{Directory, Durability, Options, Store};
 
 use crate::board::{Board, WALL, disk_with, set_wall};
 use crate::common::{
@@ -72,10 +72,8 @@ fn filled() -> Board {
 /// All records that still count.
 fn records_of(disk: &TestDisk) -> Batch {
     let mut batch = Batch::new();
-    let opened = Store::open(disk.copy(), &Options::new(3), |found| {
-        if let Found::Value { key, value } = found {
-            batch.put(key, value);
-        }
+    let opened = Store::open(disk.copy(), &Options::new(3), |key, value| {
+        batch.put(key, value)
     });
     let (mut store, _) = opened.expect("it opens");
     for queue in store.queues() {
@@ -104,7 +102,7 @@ fn write_files(records: &Batch) {
         segment_bytes: 4096,
         nonce: 9,
     };
-    let (mut store, _) = Store::open(directory, &options, |_| {}).expect("it is empty");
+    let (mut store, _) = Store::open(directory, &options, |_, _| {}).expect("it is empty");
     let committed = store.commit(records, Durability::Synced);
     committed.expect("there is room");
     std::fs::remove_file(place.join("lock")).expect("it is there");

@@ -17,7 +17,7 @@ use midge::packet::{self, Packet, Version};
 use midge::net::{Commit, Keeper};
 use midge::persistence::Persistence;
 use midge::record::{Record, records};
-use midge::store::{self, Found, Store};
+use midge::store::{self, Store};
 
 use crate::common::Prng;
 use crate::disk::{Faults, TestDisk};
@@ -567,8 +567,8 @@ impl World {
 /// The turn whose frame is the last on the disk.
 fn last_turn(disk: &TestDisk, options: &store::Options) -> u64 {
     let mut turn = 0;
-    let found = |found: Found<'_>| {
-        if let Found::Value { key: MARK, value } = found {
+    let found = |key: &[u8], value: &[u8]| {
+        if key == MARK {
             turn = u64::from_be_bytes(value.try_into().expect("a number"));
         }
     };
