@@ -122,10 +122,13 @@ impl<D: Disk> Persistence<D> {
     }
 
     /// Holds the records of a turn, until they are committed as is returned.
-    fn take_in(&mut self, broker: &Broker, turn: &Turn, now: Instant) -> Durability {
+    fn take_in(&mut self, broker: &Broker, turn: &mut Turn, now: Instant) -> Durability {
         let was_held = !self.held.is_empty();
+        match was_held {
+            true => self.held.append(&turn.records),
+            false => std::mem::swap(&mut self.held, &mut turn.records),
+        }
         self.note_clock(broker, now);
-        self.held.append(&turn.records);
         match turn.durable_within {
             Some(0) => self.sync_by = None,
             Some(WHENEVER) | None => {}
