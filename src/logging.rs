@@ -15,7 +15,8 @@ use log::{Level, LevelFilter};
 pub struct LogOptions {
     /// Empty for the default.
     pub types: Vec<LogType>,
-    pub destination: Destination,
+    /// Empty for the default.
+    pub destinations: Vec<Destination>,
     pub timestamp: bool,
     pub time_format: TimeFormat,
 }
@@ -24,7 +25,7 @@ impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
             types: Vec::new(),
-            destination: Destination::default(),
+            destinations: Vec::new(),
             timestamp: true,
             time_format: TimeFormat::default(),
         }
@@ -42,11 +43,12 @@ pub enum LogType {
     Debug,
     All,
     None,
+    /// Types of lines that there are in Mosquitto only.
+    Foreign,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    #[default]
     Stderr,
     Stdout,
     None,
@@ -86,6 +88,9 @@ impl LogType {
     }
 
     pub fn parse(text: &str) -> Result<LogType, String> {
+        if matches!(text, "websockets" | "internal") {
+            return Ok(LogType::Foreign);
+        }
         let found = NAMES.iter().find(|(name, _)| *name == text);
         found.map(|(_, log_type)| *log_type).ok_or_else(|| {
             let names = NAMES.map(|(name, _)| name).join(", ");
@@ -113,15 +118,11 @@ impl Destination {
 /// Starts logging; fails where the file cannot be opened.
 pub fn start(options: &LogOptions) -> Result<(), String> {
     let mut builder = Builder::new();
-    builder.target(match &options.destination {
-        Destination::Stderr => Target::Stderr,
-        Destination::Stdout => Target::Stdout,
-        Destination::None => return Ok(()),
-        Destination::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.map_err(|error| format!("--log-dest file {path}: {error}"))?;
-            Target::Pipe(Box::new(file))
-        }
+    builder.target(match &options.destinations[..] {
+        [] | [Destination::Stderr] => Target::Stderr,
+        [Destination::Stdout] => Target::Stdout,
+        several if several.contains(&Destination::None) => return Ok(()),
+        several => Target::Pipe(Box::new(Several::open(several)?)),
     });
     let wanted = Wanted::of(&options.types);
     builder.filter_level(wanted.level());
@@ -140,6 +141,45 @@ pub fn start(options: &LogOptions) -> Result<(), String> {
     });
     builder.init();
     Ok(())
+}
+
+/// Every line goes to each of them.
+struct Several(Vec<Box<dyn Write + Send>>);
+
+impl Several {
+    fn open(destinations: &[Destination]) -> Result<Several, String> {
+        let mut several: Vec<Box<dyn Write + Send>> = Vec::new();
+        for destination in destinations {
+            several.push(match destination {
+                Destination::Stderr => Box::new(io::stderr()),
+                Destination::Stdout => Box::new(io::stdout()),
+                Destination::None => continue,
+                Destination::File(path) => {
+                    let file = OpenOptions::new().create(true).append(true).open(path);
+                    let named = |error| format!("--log-dest file {path}: {error}");
+                    Box::new(file.map_err(named)?)
+                }
+            });
+        }
+        Ok(Several(several))
+    }
+}
+
+impl Write for Several {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // One that cannot be written to keeps no other from the line.
+        for each in &mut self.0 {
+            let _ = each.write_all(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        for each in &mut self.0 {
+            let _ = each.flush();
+        }
+        Ok(())
+    }
 }
 
 thread_local! {
@@ -209,7 +249,7 @@ impl Wanted {
                 LevelFilter::Info
             }
             LogType::Debug | LogType::All => LevelFilter::Debug,
-            LogType::None => LevelFilter::Off,
+            LogType::None | LogType::Foreign => LevelFilter::Off,
         };
         self.0.iter().map(level).max().unwrap_or(LevelFilter::Off)
     }

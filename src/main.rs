@@ -6,12 +6,13 @@ use std::env;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::Instant;
 
-use log::info;
+use log::{info, warn};
 use midge::broker::Broker;
-use midge::config::{self, Command, Config};
+use midge::config::{self, Command, Config, System};
 use midge::net::{Keeper, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
@@ -26,24 +27,30 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|flag| flag.to_string_lossy().into_owned())
         .collect();
-    match Config::from_flags(&flags) {
+    match Config::read(&flags, &System) {
         Ok(Command::Help) => say(&config::help()),
         Ok(Command::Version) => say(concat!("midge ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(config)) => return run(*config, &flags),
+        Ok(Command::Print(text)) => say(&text),
+        Ok(Command::Test { text, is_good }) => {
+            say(&text);
+            return ExitCode::from(if is_good { 0 } else { FAILURE });
+        }
         Ok(Command::Dump(directory)) => return exit(dump(&directory).map(|()| 0)),
-        Err(sentence) => {
-            daemon::complain(&format!("midge: {sentence} (midge --help lists all flags)"));
-            return ExitCode::from(USAGE);
+        Err(fault) => {
+            let (status, help) = match fault.in_file {
+                true => (FAILURE, "midge --test-config tells all that is wrong"),
+                false => (USAGE, "midge --help lists all flags"),
+            };
+            daemon::complain(&format!("midge: {} ({help})", fault.sentence));
+            return ExitCode::from(status);
         }
     }
     ExitCode::SUCCESS
 }
 
 fn run(config: Config, flags: &[String]) -> ExitCode {
-    let result = if config.test_config {
-        check(&config);
-        Ok(0)
-    } else if config.daemon && !daemon::is_background() {
+    let result = if config.daemon && !daemon::is_background() {
         daemon::start(flags).map_err(|error| format!("cannot start in the background: {error}"))
     } else {
         serve(config).map(|()| 0)
@@ -66,28 +73,30 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// `--test-config`: says who could connect.
-fn check(config: &Config) {
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let who = config.who_can_connect(index);
-        say(&format!("{}: {who}.\n", listener.origin));
-    }
-    say(&format!("{}.\n", config.what_is_kept()));
-    say("The configuration is good.\n");
-}
-
 fn serve(mut config: Config) -> Result<(), String> {
-    if daemon::is_background() && config.log.destination == Destination::Stdout {
+    let destinations = &mut config.log.destinations;
+    if daemon::is_background() && destinations.contains(&Destination::Stdout) {
         // There it speaks to the one who started it, see `daemon`.
-        config.log.destination = Destination::None;
+        destinations.retain(|destination| *destination != Destination::Stdout);
+        if destinations.is_empty() {
+            destinations.push(Destination::None);
+        }
     }
     logging::start(&config.log)?;
     info!(target: "notice", "midge version {} starting.", env!("CARGO_PKG_VERSION"));
+    for notice in config.notices() {
+        warn!("{notice}.");
+    }
     config.broker.seed = RandomState::new().hash_one(process::id());
     config.broker.memory_in_use = resident_bytes;
     let mut broker = Broker::new(config.broker.clone(), Instant::now());
     let keeper = keeper(&config, &mut broker)?;
     info!(target: "notice", "{}.", config.what_is_kept());
+    let theirs = Path::new(&config.persistence_location).join("mosquitto.db");
+    if config.persistence && theirs.exists() {
+        let theirs = theirs.display();
+        warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
+    }
     let server = Server::new(broker, keeper, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
     for (index, listener) in config.listeners.iter().enumerate() {

@@ -193,6 +193,7 @@ fn a_listener_may_keep_anonymous_clients_out() {
         let mut world = World::with(Options {
             listeners: vec![ListenerOptions {
                 allow_anonymous: false,
+                ..ListenerOptions::default()
             }],
             ..Options::default()
         });

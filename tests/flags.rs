@@ -24,6 +24,14 @@ const COVERED: &[&str] = &[
     "listener",
     "allow-anonymous",
     "max-connections",
+    "global-max-connections",
+    "message-size-limit",
+    "accept-protocol-versions",
+    "socket-domain",
+    "use-username-as-clientid",
+    "clientid-prefixes",
+    "config-file",
+    "print-config",
     "global-max-clients",
     "max-subscriptions",
     "max-keepalive",
@@ -158,6 +166,163 @@ fn max_connections_turns_the_next_client_away() {
     second.expect_closed();
     first.disconnect();
     broker.client("second").ping();
+}
+
+#[test]
+fn global_max_connections_counts_the_clients_of_all_listeners() {
+    let (first, second) = (free_port(), free_port());
+    let ports = ["-p", &first.to_string(), "-p", &second.to_string()];
+    let each = Midge::spawn(&[&ports[..], &["--max-connections", "1"]].concat());
+    let mut each = each.on_port(first);
+    let _one = each.client("one");
+    each.port = second;
+    let _two = each.client("two");
+    let (_, connack) = each.try_connect(connect(Version::V5, "three"));
+    assert_eq!(connack.connack().reason, ReasonCode::QuotaExceeded);
+    drop(each);
+    let all = Midge::spawn(&[&ports[..], &["--global-max-connections", "1"]].concat());
+    let mut all = all.on_port(first);
+    let one = all.client("one");
+    all.port = second;
+    let (_, connack) = all.try_connect(connect(Version::V5, "two"));
+    assert_eq!(connack.connack().reason, ReasonCode::QuotaExceeded);
+    one.disconnect();
+    all.client("two").ping();
+}
+
+#[test]
+fn message_size_limit_drops_what_is_larger_and_goes_on() {
+    let broker = Midge::start(&["--message-size-limit", "3"]);
+    let mut subscriber = broker.client("subscriber");
+    subscriber.subscribe("t", QoS::AtMostOnce);
+    let mut client = broker.client("publisher");
+    let too_large = publish_qos(QoS::AtLeastOnce, 1, "t", "four");
+    assert_eq!(client.publish_packet(too_large), ReasonCode::QuotaExceeded);
+    let fits = publish_qos(QoS::AtLeastOnce, 2, "t", "two");
+    assert_eq!(client.publish_packet(fits), ReasonCode::Success);
+    assert_eq!(subscriber.payloads(), ["two"]);
+    // [v3 MQTT-3.3.5-2] there is no way to say no.
+    let mut old = broker.connect(connect(Version::V311, "old"));
+    assert_eq!(old.publish_packet(too_large), ReasonCode::Success);
+    old.ping();
+    assert_eq!(subscriber.payloads(), [] as [String; 0]);
+}
+
+#[test]
+fn accept_protocol_versions_refuses_the_others() {
+    let broker = Midge::start(&["--accept-protocol-versions", "4,5"]);
+    broker.logs("every client of this machine with its version of MQTT can connect");
+    broker.connect(connect(Version::V311, "a")).ping();
+    broker.client("b").ping();
+    let (_, connack) = broker.try_connect(connect(Version::V31, "c"));
+    assert_eq!(
+        connack.connack().reason,
+        ReasonCode::UnsupportedProtocolVersion
+    );
+    broker.logs("--accept-protocol-versions");
+    let broker = Midge::start(&["--accept-protocol-versions", "3"]);
+    let (_, connack) = broker.try_connect(connect(Version::V5, "c"));
+    assert_eq!(
+        connack.connack().reason,
+        ReasonCode::UnsupportedProtocolVersion
+    );
+}
+
+#[test]
+fn socket_domain_leaves_the_other_family_out() {
+    let port = free_port();
+    let listener = port.to_string();
+    let flags = ["--listener", &listener, "--socket-domain", "ipv4"];
+    let broker = Midge::spawn(&flags).on_port(port);
+    assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_err());
+    drop(broker);
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let flags = [
+        "--listener",
+        &listener,
+        "--socket-domain",
+        "ipv6",
+        "--allow-anonymous",
+    ];
+    let broker = Midge::spawn(&flags);
+    broker.logs(&format!("Listening on [::]:{port}:"));
+    let read = |mut stream: TcpStream| {
+        use std::io::{Read, Write};
+        let hello = encoded(&Packet::Connect(connect(Version::V5, "a")), Version::V5);
+        stream.set_read_timeout(Some(socket::PATIENCE)).unwrap();
+        let _ = stream.write_all(&hello);
+        stream.read(&mut [0; 10]).unwrap_or(0)
+    };
+    let six = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("::1 is served");
+    assert!(read(six) > 0);
+    if let Ok(four) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+        assert_eq!(read(four), 0, "the IPv6 socket takes no IPv4");
+    }
+}
+
+#[test]
+fn use_username_as_clientid_makes_the_name_the_id() {
+    let broker = Midge::start(&["--use-username-as-clientid"]);
+    let named = |id, name| Connect {
+        user_name: Some(name),
+        ..connect(Version::V5, id)
+    };
+    let mut first = broker.connect(named("one", "ann"));
+    broker.logs("as ann (");
+    broker.connect(named("two", "ann")).ping();
+    first.expect_disconnect(ReasonCode::SessionTakenOver);
+    for connect in [connect(Version::V5, "three"), named("four", "")] {
+        let (_, connack) = broker.try_connect(connect);
+        assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+    }
+}
+
+#[test]
+fn clientid_prefixes_refuses_other_ids() {
+    let broker = Midge::start(&["--clientid-prefixes", "box-"]);
+    broker.client("box-1").ping();
+    for id in ["bo", "a-box-1", ""] {
+        let (_, connack) = broker.try_connect(connect(Version::V5, id));
+        assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized, "{id}");
+    }
+}
+
+#[test]
+fn config_file_is_read_and_flags_count_before_it() {
+    let (path, port) = (temporary("conf"), free_port());
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_qos 0\n");
+    fs::write(&path, text).unwrap();
+    let file = path.to_str().unwrap();
+    for (flags, max) in [
+        (&["--config-file", file][..], Some(0)),
+        (&["-c", file, "--max-qos", "1"], Some(1)),
+    ] {
+        let broker = Midge::spawn(flags).on_port(port);
+        let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
+        assert_eq!(
+            connack.connack().properties.number(PropertyId::MaximumQoS),
+            max
+        );
+    }
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn print_config_prints_all_settings_with_their_origin() {
+    let exit = run(&["--print-config", "--max-qos", "1"]);
+    assert_eq!((exit.status, exit.stderr.as_str()), (Some(0), ""));
+    assert!(
+        exit.stdout.contains("# --max-qos\nmax_qos 1\n"),
+        "{}",
+        exit.stdout
+    );
+    assert!(
+        exit.stdout.contains("# default\nsys_interval 10\n"),
+        "{}",
+        exit.stdout
+    );
 }
 
 #[test]

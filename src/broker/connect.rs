@@ -27,10 +27,16 @@ impl Broker {
     pub(super) fn on_connect(
         &mut self,
         id: ConnectionId,
-        connect: Connect<'_>,
+        mut connect: Connect<'_>,
         now: Millis,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
+        if let (true, Some(name)) = (
+            self.listener(id).use_username_as_client_id,
+            connect.user_name,
+        ) {
+            connect.client_id = name;
+        }
         let terms = self.admit(id, &connect).inspect_err(|refusal| {
             let peer = &self.connections[id].peer;
             let Refusal { code, why } = refusal;
@@ -42,7 +48,7 @@ impl Broker {
         })?;
         let mut block = PropertyBlock::new();
         if connect.version == Version::V5 {
-            self.connack_properties(&connect, &terms, &mut block);
+            self.connack_properties(id, &connect, &terms, &mut block);
         }
         let mut connack = ConnAck {
             session_present: false,
@@ -63,6 +69,7 @@ impl Broker {
 
     /// What the client says of itself: known first, as a refusal too must have its form.
     fn learn(&mut self, id: ConnectionId, connect: &Connect) {
+        let aliases_max = self.topic_alias_max_broker(id);
         let limits = &self.options.limits;
         let number = |id| connect.properties.number(id);
         let connection = &mut self.connections[id];
@@ -77,7 +84,7 @@ impl Broker {
         connection.receive_maximum = receive_maximum.min(limits.inflight_messages_max);
         // [MQTT-3.1.2-26] [MQTT-3.1.2-27] not beyond the client's maximum, which is 0 if absent.
         let aliases = number(PropertyId::TopicAliasMaximum).map_or(0, |n| n as u16);
-        let aliases = aliases.min(limits.topic_alias_max_broker);
+        let aliases = aliases.min(aliases_max);
         if connect.version == Version::V5 && aliases > 0 {
             connection.aliases = Some(Box::new(Aliases::new(aliases, self.hash)));
         }
@@ -85,7 +92,7 @@ impl Broker {
 
     /// Everything that can be wrong with a CONNECT.
     fn admit(&mut self, id: ConnectionId, connect: &Connect) -> Result<Terms, Refusal> {
-        let listener = &self.options.listeners[self.connections[id].listener];
+        self.check_entrance(id, connect)?;
         // [MQTT-4.12.0-1]
         if connect
             .properties
@@ -95,20 +102,20 @@ impl Broker {
             let why = "no authentication method is configured on this server";
             return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, why));
         }
-        access::may_connect(listener, connect.user_name)?;
-        self.check_will(connect)?;
+        access::may_connect(self.listener(id), connect.user_name)?;
+        self.check_will(id, connect)?;
         let keep_alive = self.keep_alive(connect)?;
         let known = self.sessions.find(connect.client_id);
-        let replaces = known.is_some_and(|session| self.sessions[session].connection.is_some());
-        if self.connected >= self.options.limits.connections_max && !replaces {
-            let why = "the server has as many clients as --max-connections allows";
-            return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
-        }
+        self.check_room(
+            id,
+            known.and_then(|session| self.sessions[session].connection),
+        )?;
         if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
             let why = "the server keeps as many sessions as --global-max-clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        let client_id = self.client_id(connect)?;
+        let client_id = self.client_id(id, connect)?;
+        self.check_client_id(&client_id)?;
         let assigned = connect.client_id.is_empty();
         let expiry_interval = self.expiry_interval(connect);
         // One that is not durable ends with its connection.
@@ -125,14 +132,14 @@ impl Broker {
         })
     }
 
-    fn check_will(&self, connect: &Connect) -> Result<(), Refusal> {
+    fn check_will(&self, id: ConnectionId, connect: &Connect) -> Result<(), Refusal> {
         let Some(will) = &connect.will else {
             return Ok(());
         };
         let topic = TopicName::parse(will.topic)?;
         access::may_publish(topic)?;
         // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
-        if will.qos > self.options.max_qos {
+        if will.qos > self.max_qos(id) {
             let why = "the QoS of the will is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
@@ -154,6 +161,10 @@ impl Broker {
             let why = "the will is larger than a message may be (--max-packet-size)";
             return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
         }
+        if will.payload.len() > self.options.limits.payload_bytes_max {
+            let why = "the payload of the will is larger than --message-size-limit";
+            return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
+        }
         check_properties(&will.properties, will.payload)
     }
 
@@ -173,7 +184,7 @@ impl Broker {
     }
 
     /// The client's id, or one that no session has [MQTT-3.2.2-16].
-    fn client_id(&mut self, connect: &Connect) -> Result<String, Refusal> {
+    fn client_id(&mut self, id: ConnectionId, connect: &Connect) -> Result<String, Refusal> {
         let invalid = |why| Err(Refusal::new(ReasonCode::ClientIdentifierNotValid, why));
         if connect.client_id.len() > Limits::CLIENT_ID_BYTES_MAX {
             return invalid("a client id must not have more than 1,024 bytes");
@@ -195,7 +206,9 @@ impl Broker {
         loop {
             self.assigned += 1;
             let unique = self.hash.extend(self.options.seed, self.assigned);
-            let client_id = format!("{}{unique:016x}", self.options.auto_id_prefix);
+            let prefix = self.listener(id).auto_id_prefix.as_ref();
+            let prefix = prefix.unwrap_or(&self.options.auto_id_prefix);
+            let client_id = format!("{prefix}{unique:016x}");
             if self.sessions.find(&client_id).is_none() {
                 return Ok(client_id);
             }
@@ -256,6 +269,7 @@ impl Broker {
         session.connected(id);
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
+        self.connected_through[connection.listener] += 1;
         // [MQTT-3.1.2-22] one and a half times the keep alive; 0 turns it off.
         let seconds = u32::from(terms.keep_alive);
         connection.silence_max = seconds * 1_500;
@@ -348,7 +362,13 @@ impl Broker {
     }
 
     /// Only what differs from the default that the specification gives to its absence.
-    fn connack_properties(&self, connect: &Connect, terms: &Terms, block: &mut PropertyBlock) {
+    fn connack_properties(
+        &self,
+        id: ConnectionId,
+        connect: &Connect,
+        terms: &Terms,
+        block: &mut PropertyBlock,
+    ) {
         let limits = &self.options.limits;
         let asked = connect
             .properties
@@ -364,8 +384,9 @@ impl Broker {
             );
         }
         // [MQTT-3.2.2-9]
-        if self.options.max_qos != QoS::ExactlyOnce {
-            block.number(PropertyId::MaximumQoS, self.options.max_qos as u32);
+        let max_qos = self.max_qos(id);
+        if max_qos != QoS::ExactlyOnce {
+            block.number(PropertyId::MaximumQoS, max_qos as u32);
         }
         if !self.options.retain_available {
             block.number(PropertyId::RetainAvailable, 0);
@@ -377,11 +398,9 @@ impl Broker {
         if terms.assigned {
             block.text(PropertyId::AssignedClientIdentifier, &terms.client_id);
         }
-        if limits.topic_alias_max > 0 {
-            block.number(
-                PropertyId::TopicAliasMaximum,
-                u32::from(limits.topic_alias_max),
-            );
+        let aliases = u32::from(self.topic_alias_max(id));
+        if aliases > 0 {
+            block.number(PropertyId::TopicAliasMaximum, aliases);
         }
         // [MQTT-3.2.2-22]
         if terms.keep_alive != connect.keep_alive {

@@ -125,6 +125,7 @@ impl Broker {
     /// ends; its slot is freed by the shell's [`Broker::forget`].
     pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, now: Millis) {
         let connection = &mut self.connections[id];
+        let listener = connection.listener;
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         if phase == Phase::Closing {
             return;
@@ -138,6 +139,7 @@ impl Broker {
         match phase {
             Phase::Connected(session) => {
                 self.connected -= 1;
+                self.connected_through[listener] -= 1;
                 self.log_ended(id, session, end);
                 self.disconnect_session(session, end, now);
             }

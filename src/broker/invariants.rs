@@ -23,6 +23,7 @@ impl Broker {
             }
         }
         assert_eq!(connected, self.connected);
+        assert_eq!(connected, self.connected_through.iter().sum::<usize>());
         let mut subscriptions = 0;
         for (id, session) in self.sessions.iter() {
             session.check_invariants(&self.stretched);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::deadlines::Millis;
-use crate::packet::QoS;
+use crate::packet::{QoS, Version};
 
 /// How the broker behaves, for all clients.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Options {
     pub allow_zero_length_client_id: bool,
     /// What assigned client ids start with.
     pub auto_id_prefix: String,
+    /// What all client ids must start with; empty for anything.
+    pub client_id_prefix: String,
     /// Longest keep alive, in seconds; 0 for any.
     pub max_keep_alive: u16,
     /// Whether messages of QoS 0 wait for absent clients too.
@@ -46,13 +48,12 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             limits: Limits::default(),
-            listeners: vec![ListenerOptions {
-                allow_anonymous: true,
-            }],
+            listeners: vec![ListenerOptions::default()],
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             allow_zero_length_client_id: true,
             auto_id_prefix: "auto-".to_string(),
+            client_id_prefix: String::new(),
             max_keep_alive: 0,
             queue_qos0_messages: false,
             queue_overflow: QueueOverflow::DropNewest,
@@ -67,11 +68,37 @@ impl Default for Options {
     }
 }
 
-/// Who gets in through one listener.
+/// Who gets in through one listener, and on what terms; nobody gets more than the server grants.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
     /// Clients without a user name.
     pub allow_anonymous: bool,
+    /// Clients connected through it at once.
+    pub connections_max: usize,
+    pub max_qos: QoS,
+    pub topic_alias_max: u16,
+    pub topic_alias_max_broker: u16,
+    /// Empty for all.
+    pub versions: Vec<Version>,
+    /// A client's user name is its id.
+    pub use_username_as_client_id: bool,
+    /// What assigned client ids start with here.
+    pub auto_id_prefix: Option<String>,
+}
+
+impl Default for ListenerOptions {
+    fn default() -> ListenerOptions {
+        ListenerOptions {
+            allow_anonymous: true,
+            connections_max: usize::MAX,
+            max_qos: QoS::ExactlyOnce,
+            topic_alias_max: u16::MAX,
+            topic_alias_max_broker: u16::MAX,
+            versions: Vec::new(),
+            use_username_as_client_id: false,
+            auto_id_prefix: None,
+        }
+    }
 }
 
 /// How soon what must survive is to be on the medium, in milliseconds. 0 is: before it is
@@ -95,6 +122,8 @@ pub enum QueueOverflow {
 pub struct Limits {
     /// Largest packet a client may send, in bytes.
     pub packet_bytes_max: usize,
+    /// Largest payload that is delivered.
+    pub payload_bytes_max: usize,
     /// Clients connected at once.
     pub connections_max: usize,
     /// Sessions, connected or not.
@@ -126,6 +155,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             packet_bytes_max: 2_000_000,
+            payload_bytes_max: usize::MAX,
             connections_max: usize::MAX,
             sessions_max: 100_000,
             subscriptions_max: 20_000,

@@ -18,6 +18,7 @@ mod deliver;
 mod delivery;
 mod draft;
 mod ending;
+mod entrance;
 mod groups;
 mod handover;
 mod hash;
@@ -130,6 +131,8 @@ pub struct Broker {
     sys: Sys,
     /// Clients connected now.
     connected: usize,
+    /// Those of each listener.
+    connected_through: Vec<usize>,
     /// Too many peers have sent no CONNECT, which was logged.
     crowded: bool,
     /// Assigned client ids so far.
@@ -146,6 +149,7 @@ impl Broker {
         let hash = Seeded::new(options.seed);
         let journal = Journal::new(options.durability.clone());
         Broker {
+            connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
             options,
             started: now,

@@ -24,7 +24,7 @@ impl Broker {
         now: Millis,
     ) -> Result<(), Refusal> {
         self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
-        self.check_publish(&publish)?;
+        self.check_publish(id, &publish)?;
         let aliased = self.resolve_alias(id, &publish)?;
         let topic = match &aliased {
             Some(topic) => TopicName::trusted(topic.as_bytes()),
@@ -64,14 +64,27 @@ impl Broker {
             retain,
             publisher: Some(session),
         };
-        let outcome = access::may_publish(topic).and_then(|()| self.publish(&publication, now));
+        let outcome = access::may_publish(topic)
+            .and_then(|()| self.check_size(publish.payload))
+            .and_then(|()| self.publish(&publication, now));
         self.answer_publish(id, session, &publish, outcome);
         Ok(())
     }
 
+    /// What is too large is dropped, and its publisher goes on.
+    fn check_size(&self, payload: &[u8]) -> Result<(), Refusal> {
+        match payload.len() <= self.options.limits.payload_bytes_max {
+            true => Ok(()),
+            false => {
+                let why = "the payload is larger than --message-size-limit";
+                Err(Refusal::new(ReasonCode::QuotaExceeded, why))
+            }
+        }
+    }
+
     /// What ends the connection, beyond what decoding has found.
-    fn check_publish(&self, publish: &Publish) -> Result<(), Refusal> {
-        if publish.qos > self.options.max_qos {
+    fn check_publish(&self, id: ConnectionId, publish: &Publish) -> Result<(), Refusal> {
+        if publish.qos > self.max_qos(id) {
             let why = "the QoS is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
@@ -107,7 +120,7 @@ impl Broker {
                 _ => Ok(None),
             };
         };
-        if alias == 0 || alias > u32::from(self.options.limits.topic_alias_max) {
+        if alias == 0 || alias > u32::from(self.topic_alias_max(id)) {
             let why = "the topic alias is 0 or above --max-topic-alias";
             return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
         }

@@ -101,6 +101,7 @@ impl Broker {
         now: Millis,
     ) -> Result<ReasonCode, Refusal> {
         let bridge = self.connections[id].bridge;
+        let max_qos = self.max_qos(id);
         let session = &mut self.sessions[session_id];
         let key = self.subscriptions.key(topic, session_id);
         let old = key.and_then(|key| self.subscriptions.subscriber(key, session_id).copied());
@@ -117,7 +118,7 @@ impl Broker {
             let why = "the filters of the client's subscriptions are too long together";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        let qos = options.qos.min(self.options.max_qos);
+        let qos = options.qos.min(max_qos);
         let subscriber = Subscriber {
             session: session_id,
             subscription_id,

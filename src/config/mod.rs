@@ -1,19 +1,31 @@
-//! Settings: one table of them, read from flags into plain data.
+//! Settings: one table of them, read from flags and a configuration file into plain data.
+//!
+//! `settings.rs` is the table, `setting.rs` what a row says, `value.rs` and `values.rs` what values
+//! look like; `flags.rs` and `file.rs` are the two forms that settings come in, `read.rs` brings
+//! them together, `listener.rs` has what each listener has of its own, `report.rs` tells of it all.
 
+mod file;
+mod flags;
+mod listener;
+mod read;
+mod report;
+mod setting;
 mod settings;
+mod table;
+mod value;
 mod values;
 
-use getopts::Fail;
-
 use crate::broker::journal::WHENEVER;
-use crate::broker::limits::{Durability, ListenerOptions, Options};
-use crate::logging::{LogOptions, in_one_line};
-use crate::net::{Host, ListenerAddress};
-use settings::Kind::{Bool, Flag, Number, Numbers, Text, Texts};
-use settings::{SETTINGS, Setting};
-pub use settings::{help, names};
+use crate::broker::limits::{Durability, Options};
+use crate::logging::{Destination, LogOptions, LogType, in_one_line};
+use crate::net::ListenerAddress;
+pub use file::{Outside, System};
+pub use flags::{help, names};
+use listener::Draft;
+use read::Given;
+pub use table::{Row, rows};
 
-/// What to run, read from the flags.
+/// What to run, read from the flags and the configuration file.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub broker: Options,
@@ -25,22 +37,68 @@ pub struct Config {
     pub pid_file: Option<String>,
     pub persistence: bool,
     pub persistence_location: String,
-    /// Only check.
-    pub test_config: bool,
+    /// `-c`
+    pub file: Option<String>,
     allow_anonymous: Option<bool>,
     /// See [`Durability`].
     durability: u64,
     durable: Vec<(Box<str>, u64)>,
+    drafts: Vec<Draft>,
+    /// Of them, the one that is being described, the one that needs no `listener`, and how many
+    /// come from flags.
+    current: Option<usize>,
+    default_listener: Option<usize>,
+    of_flags: usize,
+    /// There is no listener but for this machine.
+    is_local: bool,
+    per_listener: bool,
+    is_root: bool,
+    /// All that was given, in the order in which it was read.
+    given: Vec<Given>,
+    /// Of the setting that is being read: where it stands, and what is to be said of it.
+    here: String,
+    aside: Option<String>,
 }
 
 /// What the flags ask for.
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Config>),
+    /// Say what would become of this configuration.
+    Test {
+        text: String,
+        is_good: bool,
+    },
+    /// Print this.
+    Print(String),
     /// Print the store in this directory.
     Dump(String),
     Help,
     Version,
+}
+
+/// What is wrong with flags or file, in one line.
+#[derive(Debug)]
+pub struct Fault {
+    pub sentence: String,
+    pub in_file: bool,
+}
+
+impl Fault {
+    fn flags(sentence: String) -> Fault {
+        let sentence = in_one_line(&sentence);
+        Fault {
+            sentence,
+            in_file: false,
+        }
+    }
+
+    fn file(sentence: String) -> Fault {
+        Fault {
+            in_file: true,
+            ..Fault::flags(sentence)
+        }
+    }
 }
 
 impl Default for Config {
@@ -57,68 +115,88 @@ impl Default for Config {
             pid_file: None,
             persistence: false,
             persistence_location: ".".to_string(),
-            test_config: false,
+            file: None,
             allow_anonymous: None,
             durability: 0,
             durable: Vec::new(),
+            drafts: Vec::new(),
+            current: None,
+            default_listener: None,
+            of_flags: 0,
+            is_local: true,
+            per_listener: false,
+            is_root: false,
+            given: Vec::new(),
+            here: String::new(),
+            aside: None,
         }
     }
 }
 
 impl Config {
-    /// Reads flags, without the name of the program. What is wrong with them is said in one line.
-    pub fn from_flags(flags: &[String]) -> Result<Command, String> {
-        Config::read(flags).map_err(|sentence| in_one_line(&sentence))
+    /// Reads flags, without the name of the program, and the file that they name.
+    pub fn read(flags: &[String], outside: &dyn Outside) -> Result<Command, Fault> {
+        read::read(flags, outside)
     }
 
-    fn read(flags: &[String]) -> Result<Command, String> {
-        let matches = parser().parse(join_values(flags)).map_err(sentence)?;
-        if matches.opt_present("help") {
-            return Ok(Command::Help);
+    fn set_per_listener(&mut self, per_listener: bool) -> Result<(), String> {
+        let security =
+            |given: &Given| matches!(given.name.as_str(), "allow_anonymous" | "auto_id_prefix");
+        if per_listener && self.given.iter().any(security) {
+            return Err("must come before allow_anonymous and auto_id_prefix".to_string());
         }
-        if matches.opt_present("version") {
-            return Ok(Command::Version);
-        }
-        match &matches.free[..] {
-            [] => {}
-            [dump, directory] if dump == "dump" => return Ok(Command::Dump(directory.clone())),
-            [dump, ..] if dump == "dump" => {
-                return Err("dump: needs a directory, and nothing else".to_string());
-            }
-            [free, ..] => return Err(format!("\"{free}\" belongs to no flag")),
-        }
-        let mut config = Config::default();
-        for setting in SETTINGS {
-            for text in values(setting, &matches) {
-                let named = |why| format!("--{} {text}: {why}", setting.name);
-                // They would garble the log, and every sentence that names the value.
-                if text.contains(char::is_control) {
-                    return Err(named("must not contain control characters".to_string()));
-                }
-                let value = setting.kind.parse(&text).map_err(named)?;
-                (setting.set)(&mut config, value).map_err(named)?;
-            }
-        }
-        config.complete()?;
-        Ok(Command::Run(Box::new(config)))
-    }
-
-    fn add_listener(&mut self, port: u16, host: Host, origin: String) -> Result<(), String> {
-        self.listeners.push(ListenerAddress { port, host, origin });
+        self.per_listener = per_listener;
         Ok(())
+    }
+
+    fn set_user(&mut self, name: &str) -> Result<(), String> {
+        match (self.is_root, name) {
+            (true, "root") => Ok(()),
+            (true, _) => Err(format!(
+                "midge cannot become another user yet: start it as {name} (systemd: User={name})"
+            )),
+            (false, _) => {
+                self.aside =
+                    Some("only root can become another user: midge stays who it is".into());
+                Ok(())
+            }
+        }
+    }
+
+    fn add_destination(&mut self, text: &str) -> Result<(), String> {
+        let destination = match text {
+            "syslog" | "topic" | "dlt" | "android" => {
+                self.aside = Some("it goes to standard error".to_string());
+                Destination::Stderr
+            }
+            _ => Destination::parse(text)?,
+        };
+        if !self.log.destinations.contains(&destination) {
+            self.log.destinations.push(destination);
+        }
+        Ok(())
+    }
+
+    fn add_log_type(&mut self, text: &str) -> Result<(), String> {
+        let log_type = LogType::parse(text)?;
+        if log_type == LogType::Foreign {
+            self.aside = Some("there are no lines of that kind".to_string());
+        }
+        self.log.types.push(log_type);
+        Ok(())
+    }
+
+    /// An option as those call it who gave it.
+    fn name(&self, flag: &str) -> String {
+        match self.file {
+            None => format!("--{flag}"),
+            Some(_) => flag.replace('-', "_"),
+        }
     }
 
     /// Settles what depends on several settings.
     fn complete(&mut self) -> Result<(), String> {
-        if self.listeners.is_empty() {
-            self.add_listener(
-                1883,
-                Host::Loopback,
-                "--port 1883 (the default)".to_string(),
-            )?;
-        }
-        let allow_anonymous = self.allow_anonymous.unwrap_or(!self.has_listener());
-        self.broker.listeners = vec![ListenerOptions { allow_anonymous }; self.listeners.len()];
+        self.complete_listeners();
         self.complete_persistence()
     }
 
@@ -133,7 +211,9 @@ impl Config {
         };
         if let (Some(name), false) = (idle, self.persistence) {
             return Err(format!(
-                "--{name}: nothing is kept without --persistence true"
+                "{}: nothing is kept without {} true",
+                self.name(name),
+                self.name("persistence")
             ));
         }
         self.broker.durability = self.persistence.then(|| Durability {
@@ -146,8 +226,10 @@ impl Config {
     /// What survives a stop, and when, in one sentence.
     pub fn what_is_kept(&self) -> String {
         let Some(durability) = &self.broker.durability else {
-            return "Sessions and retained messages end with midge (without --persistence true)"
-                .to_string();
+            return format!(
+                "Sessions and retained messages end with midge (without {} true)",
+                self.name("persistence")
+            );
         };
         let when = match durability.within {
             0 => "before it is acknowledged".to_string(),
@@ -156,121 +238,50 @@ impl Config {
         };
         let but = match durability.by_topic.len() {
             0 => String::new(),
-            count => format!(", but for {count} filters (--durable)"),
+            count => format!(", but for {count} filters ({})", self.name("durable")),
         };
         let location = &self.persistence_location;
         format!("What must survive is kept in {location}, on the medium {when}{but}")
-    }
-
-    fn has_listener(&self) -> bool {
-        self.listeners
-            .iter()
-            .any(|listener| listener.host != Host::Loopback)
-    }
-
-    /// Who can connect to a listener, and why, in one sentence.
-    pub fn who_can_connect(&self, index: usize) -> String {
-        let who = match self.listeners[index].host {
-            Host::Loopback => "every client of this machine",
-            Host::Any | Host::Named(_) => "every client",
-        };
-        let allowed = self.broker.listeners[index].allow_anonymous;
-        match (allowed, self.allow_anonymous, self.has_listener()) {
-            (true, Some(_), _) => format!("{who} can connect (--allow-anonymous true)"),
-            (true, None, _) => format!(
-                "{who} can connect (without --listener; --listener 1883 opens it to the network)"
-            ),
-            (false, Some(_), _) => {
-                "nobody can connect (--allow-anonymous false, and no users)".into()
-            }
-            (false, None, _) => "nobody can connect (with --listener, clients without a user name \
-                are refused, and there are no users; --allow-anonymous true lets everybody in)"
-                .into(),
-        }
-    }
-}
-
-/// What is wrong with the flags as such.
-fn sentence(fail: Fail) -> String {
-    let dashed = |flag: String| match flag.len() {
-        1 => format!("-{flag}"),
-        _ => format!("--{flag}"),
-    };
-    match fail {
-        Fail::UnrecognizedOption(flag) => format!("{}: there is no such flag", dashed(flag)),
-        Fail::ArgumentMissing(flag) => format!("{}: needs a value", dashed(flag)),
-        Fail::UnexpectedArgument(flag) => format!("{}: takes no value", dashed(flag)),
-        Fail::OptionDuplicated(flag) => format!("{}: can be given once only", dashed(flag)),
-        Fail::OptionMissing(flag) => format!("{}: must be given", dashed(flag)),
-    }
-}
-
-fn parser() -> getopts::Options {
-    let mut parser = getopts::Options::new();
-    for Setting {
-        name, short, kind, ..
-    } in SETTINGS
-    {
-        match kind {
-            Flag => parser.optflag(short, name, ""),
-            Bool => parser.optflagopt(short, name, "", ""),
-            Number(..) | Text(_) => parser.optopt(short, name, "", ""),
-            Numbers(..) | Texts(_) => parser.optmulti(short, name, "", ""),
-        };
-    }
-    parser.optflag("", "version", "").optflag("h", "help", "");
-    parser
-}
-
-/// `--flag true` is `--flag=true` for a setting that may stand alone, as it is for all others.
-fn join_values(flags: &[String]) -> Vec<String> {
-    let is_bool = |flag: &str| {
-        let name = flag.strip_prefix("--");
-        SETTINGS
-            .iter()
-            .any(|row| Some(row.name) == name && matches!(row.kind, Bool))
-    };
-    let mut joined: Vec<String> = Vec::new();
-    for flag in flags {
-        match joined.last_mut() {
-            Some(last) if is_bool(last) && !flag.starts_with('-') => *last += &format!("={flag}"),
-            _ => joined.push(flag.clone()),
-        }
-    }
-    joined
-}
-
-/// The values given for a setting, in order.
-fn values(setting: &Setting, matches: &getopts::Matches) -> Vec<String> {
-    match setting.kind {
-        Flag | Bool if matches.opt_present(setting.name) => {
-            vec![matches.opt_str(setting.name).unwrap_or_default()]
-        }
-        Flag | Bool => Vec::new(),
-        Number(..) | Text(_) | Numbers(..) | Texts(_) => matches.opt_strs(setting.name),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::setting::{Effect, Setting};
+    use super::settings::SETTINGS;
     use super::*;
 
     #[test]
     fn the_defaults_that_help_shows_are_those_in_force() {
-        // These are settled by other settings, or shown in words.
+        // These are settled by other settings, shown in words, or added to what there is.
         let in_words = [
             "port",
             "allow-anonymous",
+            "listener-allow-anonymous",
+            "listener-auto-id-prefix",
             "persistent-client-expiration",
             "log-type",
+            "log-dest",
         ];
         let shown =
             |setting: &&Setting| !setting.default.is_empty() && !in_words.contains(&setting.name);
-        let in_force = format!("{:?}", Config::default());
-        for setting in SETTINGS.iter().filter(shown) {
+        let new = || {
             let mut config = Config::default();
-            let value = setting.kind.parse(setting.default);
-            let result = value.and_then(|value| (setting.set)(&mut config, value));
+            config.settle_listeners();
+            config
+        };
+        let in_force = format!("{:?}", new());
+        for setting in SETTINGS.iter().filter(shown) {
+            let mut config = new();
+            let result =
+                setting
+                    .kind
+                    .parse(setting.default)
+                    .and_then(|value| match setting.effect {
+                        Effect::Global(set) | Effect::Either(set, _) => set(&mut config, value),
+                        Effect::Listener(set) => set(&mut config.drafts[0], value),
+                        Effect::Approximated(_) | Effect::Missing(_) | Effect::Ignored(_) => Ok(()),
+                    });
             assert_eq!(result, Ok(()), "{}", setting.name);
             assert_eq!(format!("{config:?}"), in_force, "{}", setting.name);
         }
@@ -284,7 +295,9 @@ mod tests {
             "--listener=1883 \u{1b}[31m",
             "--no\rsuch",
         ] {
-            let sentence = Config::from_flags(&[flag.to_string()]).unwrap_err();
+            let sentence = Config::read(&[flag.to_string()], &System)
+                .unwrap_err()
+                .sentence;
             assert!(!sentence.contains(char::is_control), "{sentence:?}");
         }
     }
@@ -293,12 +306,10 @@ mod tests {
     fn a_flag_for_true_or_false_takes_its_value_in_any_form() {
         let read = |flags: &[&str]| {
             let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-            match Config::from_flags(&flags) {
+            match Config::read(&flags, &System) {
                 Ok(Command::Run(config)) => Ok(config.broker.retain_available),
-                Ok(Command::Help | Command::Version | Command::Dump(_)) => {
-                    Err("not a run".to_string())
-                }
-                Err(sentence) => Err(sentence),
+                Ok(_) => Err("not a run".to_string()),
+                Err(fault) => Err(fault.sentence),
             }
         };
         for (flags, expected) in [

@@ -1,15 +1,20 @@
 //! Values that are more than a number: text in, plain data out, or what would be right.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::journal::WHENEVER;
 use crate::broker::limits::QueueOverflow;
-use crate::net::Host;
-use crate::packet::TopicFilter;
+use crate::net::{Domain, Host};
+use crate::packet::{TopicFilter, Version};
 
 /// `PORT [ADDRESS]`
 pub fn listener(text: &str) -> Result<(u16, Host), String> {
     let mut words = text.split_whitespace();
+    if text.trim_start().starts_with("0 /") {
+        let why = "Unix sockets are not there yet: take a port, with 127.0.0.1 for this machine";
+        return Err(why.to_string());
+    }
     let port = words
         .next()
         .and_then(|word| word.parse::<u16>().ok())
@@ -85,5 +90,48 @@ pub fn expiration(text: &str) -> Result<Duration, String> {
     match number {
         0 => Err("must not be 0".to_string()),
         _ => Ok(Duration::from_secs(u64::from(number) * seconds)),
+    }
+}
+
+pub fn address(text: &str) -> Result<String, String> {
+    match text.contains(' ') {
+        true => Err("must be one address".to_string()),
+        false => Ok(text.to_string()),
+    }
+}
+
+/// `3,4,5`: protocol versions, by the numbers that clients send. None stands for all.
+pub fn versions(text: &str) -> Result<Vec<Version>, String> {
+    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+    let versions: Option<BTreeSet<_>> = words
+        .map(|word| match word {
+            "3" => Some(Version::V31),
+            "4" => Some(Version::V311),
+            "5" => Some(Version::V5),
+            _ => None,
+        })
+        .collect();
+    match versions {
+        Some(versions) if versions.len() == 3 => Ok(Vec::new()),
+        Some(versions) if !versions.is_empty() => Ok(versions.into_iter().collect()),
+        Some(_) | None => Err("must be some of 3, 4 and 5, with commas between them".to_string()),
+    }
+}
+
+pub fn domain(text: &str) -> Result<Domain, String> {
+    match text {
+        "ipv4" => Ok(Domain::IPv4),
+        "ipv6" => Ok(Domain::IPv6),
+        _ => Err("must be ipv4 or ipv6".to_string()),
+    }
+}
+
+pub fn protocol(text: &str) -> Result<(), String> {
+    match text {
+        "mqtt" => Ok(()),
+        "websockets" | "http_api" => {
+            Err("WebSocket and HTTP are not there yet: take this listener out".to_string())
+        }
+        _ => Err("must be mqtt".to_string()),
     }
 }

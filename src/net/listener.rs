@@ -18,6 +18,8 @@ use mio::{Interest, Registry, Token};
 pub struct ListenerAddress {
     pub port: u16,
     pub host: Host,
+    /// Addresses of one family only.
+    pub domain: Option<Domain>,
     /// The flag and its value that asked for it, for errors.
     pub origin: String,
 }
@@ -30,6 +32,12 @@ pub enum Host {
     Any,
     /// This name or address.
     Named(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    IPv4,
+    IPv6,
 }
 
 /// Why a listener cannot be opened: a sentence that names the flag and what to do.
@@ -75,6 +83,7 @@ pub struct Listener {
     /// Connections are waiting, for want of a descriptor.
     pub starved: bool,
     reserve: Option<File>,
+    ipv6_only: bool,
     /// How many more must be accepted until an episode without descriptors, which was logged, is
     /// over; 0 outside of one.
     exhausted: u32,
@@ -102,7 +111,10 @@ impl Listener {
                 address.set_port(first.address.port());
             }
             match Listener::open(index, address, nodelay) {
-                Ok(listener) => listeners.push(listener),
+                Ok(mut listener) => {
+                    listener.ipv6_only = asked.domain == Some(Domain::IPv6);
+                    listeners.push(listener);
+                }
                 // The IPv6 socket for all addresses has IPv4's as well.
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
@@ -136,6 +148,7 @@ impl Listener {
             has_more: false,
             starved: false,
             reserve: reserve(),
+            ipv6_only: false,
             exhausted: 0,
         })
     }
@@ -159,6 +172,8 @@ impl Listener {
     pub fn accept(&mut self) -> Accepted {
         loop {
             let error = match self.socket.accept() {
+                // Its IPv6 socket for all addresses would take IPv4 too.
+                Ok((_, peer)) if self.ipv6_only && peer.ip().to_canonical().is_ipv4() => continue,
                 Ok((stream, peer)) => {
                     self.recover();
                     return Accepted::Stream(stream, peer);
@@ -241,12 +256,30 @@ fn resolve(asked: &ListenerAddress) -> Result<Vec<SocketAddr>, BindError> {
         Host::Any => [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
         Host::Named(name) => {
             let found = (name.as_str(), port).to_socket_addrs();
-            return found
-                .map(|addresses| addresses.collect())
-                .map_err(|error| BindError::new(asked, name, &error));
+            let found = found.map_err(|error| BindError::new(asked, name, &error))?;
+            let found: Vec<_> = found.filter(|address| is_wanted(asked, address)).collect();
+            return match found[..] {
+                [] => Err(BindError::new(
+                    asked,
+                    name,
+                    &io::ErrorKind::AddrNotAvailable.into(),
+                )),
+                [..] => Ok(found),
+            };
         }
     };
-    Ok(ips.map(|ip| SocketAddr::new(ip, port)).to_vec())
+    let addresses = ips.map(|ip| SocketAddr::new(ip, port)).into_iter();
+    Ok(addresses
+        .filter(|address| is_wanted(asked, address))
+        .collect())
+}
+
+fn is_wanted(asked: &ListenerAddress, address: &SocketAddr) -> bool {
+    match asked.domain {
+        None => true,
+        Some(Domain::IPv4) => address.is_ipv4(),
+        Some(Domain::IPv6) => address.is_ipv6(),
+    }
 }
 
 /// Whether an address that cannot be had is worth giving up for.

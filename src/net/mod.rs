@@ -26,7 +26,7 @@ use slab::Slab;
 use crate::broker::{Broker, ConnectionId, Turn};
 
 use listener::{Accepted, Listener};
-pub use listener::{BindError, Host, ListenerAddress};
+pub use listener::{BindError, Domain, Host, ListenerAddress};
 use socket::{Socket, Taken, Written};
 
 /// Bytes read from one socket before the others have their turn; the size of the read buffer too.

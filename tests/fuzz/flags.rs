@@ -5,11 +5,12 @@
 //! that somebody can read; what is accepted is within the bounds that `--help` tells, and a broker
 //! runs with it.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use midge::broker::limits::Limits;
 use midge::broker::{Broker, Turn};
-use midge::config::{self, Command, Config};
+use midge::config::{self, Command, Config, Outside};
 use midge::packet::PACKET_BYTES_MAX;
 
 /// MQTT 3.1.1: CONNECT with a session that stays, without a client id but with clean session, then
@@ -30,16 +31,43 @@ fn read(line: &[u8]) {
         .split(|byte| *byte == b'\n')
         .map(|flag| String::from_utf8_lossy(flag).into_owned())
         .collect();
-    match Config::from_flags(&flags) {
+    match Config::read(&flags, &Nowhere) {
         Ok(Command::Help) => assert!(!config::help().is_empty()),
         Ok(Command::Dump(directory)) => assert!(flags.contains(&directory)),
         Ok(Command::Version) => {}
+        Ok(Command::Test { text, .. } | Command::Print(text)) => text.lines().for_each(check_line),
         Ok(Command::Run(config)) => check(&config),
-        Err(sentence) => check_sentence(&sentence),
+        Err(fault) => check_sentence(&fault.sentence),
     }
 }
 
-fn check_sentence(sentence: &str) {
+/// A world without files.
+struct Nowhere;
+
+impl Outside for Nowhere {
+    fn read(&self, _: &str, _: usize) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self, _: &str) -> io::Result<Vec<String>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn is_root(&self) -> bool {
+        false
+    }
+}
+
+pub fn check_line(line: &str) {
+    let control = line.chars().find(|char| char.is_control());
+    assert_eq!(control, None, "{line:?} is not plain text");
+}
+
+pub fn check_sentence(sentence: &str) {
     assert!(
         !sentence.trim().is_empty(),
         "nothing is said about what is wrong"
@@ -49,7 +77,7 @@ fn check_sentence(sentence: &str) {
     assert!(sentence.contains(' '), "{sentence:?} is not a sentence");
 }
 
-fn check(config: &Config) {
+pub fn check(config: &Config) {
     assert!(!config.listeners.is_empty(), "there is nowhere to listen");
     assert_eq!(config.listeners.len(), config.broker.listeners.len());
     for (index, listener) in config.listeners.iter().enumerate() {

@@ -1,11 +1,12 @@
 //! The bodies of the fuzz targets, and a replay of their corpus.
 //!
-//! `fuzz/` has cargo-fuzz run `decode`, `broker` and `flags`, see `scripts/fuzz.sh` and
+//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags` and `config`, see `scripts/fuzz.sh` and
 //! docs/testing.md. Here, with plain `cargo test`, each meets every file of its corpus once: seeds
 //! that `seeds.rs` writes, inputs that a fuzzer found worth keeping, and what once went wrong.
 //! `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
 
 mod broker;
+mod config;
 mod decode;
 mod flags;
 mod seeds;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 const FILES_MAX: usize = 200;
 const BYTES_MAX: u64 = 300_000;
 
-const TARGETS: [&str; 3] = ["decode", "broker", "flags"];
+const TARGETS: [&str; 4] = ["decode", "broker", "flags", "config"];
 
 #[test]
 fn decode_meets_its_corpus() {
@@ -33,6 +34,11 @@ fn broker_meets_its_corpus() {
 #[test]
 fn flags_meet_their_corpus() {
     replay("flags", flags::run);
+}
+
+#[test]
+fn configuration_files_meet_their_corpus() {
+    replay("config", config::run);
 }
 
 #[test]

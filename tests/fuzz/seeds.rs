@@ -38,6 +38,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         ("broker", name.to_string(), bytes)
     }));
     seeds.extend(command_lines().map(|(name, line)| ("flags", name, line.into_bytes())));
+    seeds.extend(files().map(|(name, text)| ("config", name.to_string(), text.into_bytes())));
     seeds
 }
 
@@ -406,6 +407,35 @@ fn command_lines() -> impl Iterator<Item = (String, String)> {
     .into_iter()
     .map(|(name, line)| (name.to_string(), line))
 }
+
+/// Configuration files, NULs between them.
+fn files() -> impl Iterator<Item = (&'static str, String)> {
+    let options = config::rows()
+        .into_iter()
+        .filter_map(|row| Some((row.option?, row.default)));
+    let every: Vec<String> = options
+        .map(|(option, default)| match default {
+            "" => format!("{option} 1"),
+            default => format!("{option} {default}"),
+        })
+        .collect();
+    [
+        ("every", every.join("\n")),
+        ("listeners", LISTENERS.to_string()),
+        (
+            "before",
+            "max_connections 3\nmax_qos 0x1\nallow_anonymous true\n".to_string(),
+        ),
+        ("include", INCLUDE.to_string()),
+    ]
+    .into_iter()
+}
+
+const LISTENERS: &str = "per_listener_settings true\nlistener 1884 # a\nallow_anonymous true\n\
+    max_topic_alias 20\nlistener 1885 127.0.0.1\nmaximum_qos 01\nsocket_domain ipv4\n\
+    accept_protocol_versions 4,\t5\nport 1886\nlistener_auto_id_prefix x\n";
+const INCLUDE: &str = "# main\r\ninclude_dir /x\r\nlog_type error\n\
+    \0user root\nlog_dest syslog\n\0include_dir /y\n # a\nlistener\t1\n\0pid_file a\npid_file b\n";
 
 const VALUES: [&str; 18] = [
     "--listener=1883 ::1",

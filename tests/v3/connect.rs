@@ -93,9 +93,11 @@ fn nothing_that_follows_a_refused_connect_is_processed() {
         listeners: vec![
             ListenerOptions {
                 allow_anonymous: true,
+                ..ListenerOptions::default()
             },
             ListenerOptions {
                 allow_anonymous: false,
+                ..ListenerOptions::default()
             },
         ],
         allow_zero_length_client_id: false,

@@ -338,15 +338,18 @@ fn options(input: &mut Input) -> Options {
         retained_messages_max: pick(sizes[2], 6, [1_000_000, 1, 3, 100]),
         retained_bytes_max: pick(sizes[3], 0, [256 << 20, 1, 60, 4_500]),
         outbound_bytes_max: pick(sizes[3], 2, [8 << 20, 1_024, 1_024, 20_000]),
+        ..Limits::default()
     };
     Options {
         limits,
         listeners: vec![
             ListenerOptions {
                 allow_anonymous: true,
+                ..ListenerOptions::default()
             },
             ListenerOptions {
                 allow_anonymous: flags & 0x80 == 0,
+                ..ListenerOptions::default()
             },
         ],
         max_qos: pick(

@@ -1,0 +1,223 @@
+//! Mosquitto's configuration file as lines: a name, a value, and where they stand.
+//!
+//! One option a line. `#` begins a comment in the first column only; spaces, and no tabs, separate
+//! name and value. `include_dir` brings in all `*.conf` of a directory where it stands, in the
+//! order of their bytes, and works in the main file alone: so there are no loops.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+/// A configuration is text by people; beyond this it is something else.
+const FILE_BYTES_MAX: usize = 4 << 20;
+/// Files that `include_dir` brings in.
+const FILES_MAX: usize = 1_000;
+/// Lines that cannot be read, until a file is given up.
+const FAULTS_MAX: usize = 20;
+const VALUE_BYTES_MAX: usize = 65_535;
+
+/// The world that configuration is read from.
+pub trait Outside {
+    /// As much of the file as there is, and no more than that many bytes.
+    fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>>;
+    /// Names of what is in a directory.
+    fn list(&self, directory: &str) -> io::Result<Vec<String>>;
+    fn variable(&self, name: &str) -> Option<String>;
+    /// Whether this process may do everything.
+    fn is_root(&self) -> bool;
+}
+
+/// The real one.
+#[derive(Debug)]
+pub struct System;
+
+impl Outside for System {
+    fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = File::open(path)?;
+        file.take(bytes_max as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        fs::read_dir(directory)?
+            .take(100 * FILES_MAX)
+            .map(|entry| entry.map(name))
+            .collect()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        env::var_os(name).map(|text| text.to_string_lossy().into_owned())
+    }
+
+    fn is_root(&self) -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        // Real, effective, saved.
+        line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
+    }
+}
+
+/// A line that is neither empty nor a comment.
+#[derive(Debug)]
+pub struct Line {
+    /// `file:line`, or the file alone.
+    pub place: String,
+    /// Name and value, or what is wrong.
+    pub option: Result<(String, String), String>,
+}
+
+impl Line {
+    fn wrong(place: &str, sentence: impl Into<String>) -> Line {
+        Line {
+            place: place.to_string(),
+            option: Err(sentence.into()),
+        }
+    }
+}
+
+/// The lines of a file, and of those that it includes.
+pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for line in read_one(path, outside) {
+        let Ok((name, directory)) = &line.option else {
+            lines.push(line);
+            continue;
+        };
+        if name != "include_dir" || directory.is_empty() {
+            lines.push(line);
+            continue;
+        }
+        let included = include(&line.place, directory, outside);
+        lines.push(line);
+        lines.extend(included);
+    }
+    lines
+}
+
+fn include(place: &str, directory: &str, outside: &dyn Outside) -> Vec<Line> {
+    let mut names = match outside.list(directory) {
+        Ok(names) => names,
+        Err(error) => {
+            let sentence = format!("include_dir {directory}: cannot be listed: {error}");
+            return vec![Line::wrong(place, sentence)];
+        }
+    };
+    names.retain(|name| name.ends_with(".conf"));
+    names.sort_unstable();
+    if names.len() > FILES_MAX {
+        let sentence = format!("include_dir {directory}: has more than {FILES_MAX} files");
+        return vec![Line::wrong(place, sentence)];
+    }
+    let mut lines = Vec::new();
+    for name in names {
+        let path = format!("{}/{name}", directory.trim_end_matches('/'));
+        for line in read_one(&path, outside) {
+            let nested = matches!(&line.option, Ok((name, _)) if name == "include_dir");
+            lines.push(match nested {
+                true => Line::wrong(&line.place, "include_dir: works in the main file only"),
+                false => line,
+            });
+        }
+    }
+    lines
+}
+
+fn read_one(path: &str, outside: &dyn Outside) -> Vec<Line> {
+    let bytes = match outside.read(path, FILE_BYTES_MAX + 1) {
+        Ok(bytes) => bytes,
+        Err(error) => return vec![Line::wrong(path, format!("cannot be read: {error}"))],
+    };
+    if bytes.len() > FILE_BYTES_MAX {
+        let sentence = format!("is longer than {FILE_BYTES_MAX} bytes: is it a configuration?");
+        return vec![Line::wrong(path, sentence)];
+    }
+    let (mut lines, mut faults) = (Vec::new(), 0);
+    for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let place = format!("{path}:{}", index + 1);
+        let option = match parse(bytes) {
+            Ok(None) => continue,
+            Ok(Some(option)) => Ok(option),
+            Err(sentence) => Err(sentence),
+        };
+        faults += usize::from(option.is_err());
+        lines.push(Line { place, option });
+        if faults == FAULTS_MAX {
+            lines.push(Line::wrong(path, "too much is wrong with it to go on"));
+            break;
+        }
+    }
+    lines
+}
+
+/// Name and value, if there is anything in the line.
+fn parse(line: &[u8]) -> Result<Option<(String, String)>, String> {
+    if line.starts_with(b"#") {
+        return Ok(None);
+    }
+    let end = line.iter().rposition(|byte| *byte != b'\r');
+    let line = &line[..end.map_or(0, |end| end + 1)];
+    if line.starts_with(b"\xEF\xBB\xBF") {
+        return Err("begins with a byte order mark: save the file without one".to_string());
+    }
+    let Ok(line) = std::str::from_utf8(line) else {
+        return Err("is not UTF-8".to_string());
+    };
+    let line = line.trim_matches(' ');
+    let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+    let value = value.trim_start_matches(' ');
+    // The one place where tabs separate, too.
+    let value = match name {
+        "accept_protocol_versions" => &value.replace('\t', " "),
+        _ => value,
+    };
+    if name.starts_with('#') {
+        return Err("a comment must begin in the first column".to_string());
+    }
+    if name.contains('\t') {
+        return Err("a tab separates nothing here: put spaces".to_string());
+    }
+    if name.contains(char::is_control) || value.contains(char::is_control) {
+        return Err("must not contain control characters".to_string());
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(format!("is longer than {VALUE_BYTES_MAX} bytes"));
+    }
+    match name {
+        "" => Ok(None),
+        _ => Ok(Some((name.to_string(), value.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_name_and_the_rest() {
+        let read = |line: &str| parse(line.as_bytes());
+        let option = |name: &str, value: &str| Ok(Some((name.to_string(), value.to_string())));
+        for nothing in ["", "   ", "\r", "# listener", "#\0", "#\u{fffd}"] {
+            assert_eq!(read(nothing), Ok(None), "{nothing:?}");
+        }
+        assert_eq!(read("listener 1883\r"), option("listener", "1883"));
+        assert_eq!(read("  listener   1883  "), option("listener", "1883"));
+        assert_eq!(read("a b # c"), option("a", "b # c"));
+        assert_eq!(read("persistence"), option("persistence", ""));
+        for (line, why) in [
+            (" # comment", "first column"),
+            ("listener\t1883", "tab"),
+            ("a\0b", "control"),
+            ("a b\tc", "control"),
+        ] {
+            assert!(read(line).unwrap_err().contains(why), "{line:?}");
+        }
+        assert!(parse(b"user \xff").unwrap_err().contains("UTF-8"));
+        assert!(
+            parse(b"\xEF\xBB\xBFlistener 1")
+                .unwrap_err()
+                .contains("byte order")
+        );
+    }
+}

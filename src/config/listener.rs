@@ -1,0 +1,219 @@
+//! Listeners as settings describe them, before it is known which there are and what holds for all.
+//!
+//! `listener`, `port` and `bind_address` make one. An option of listeners that stands before any of
+//! them makes the default listener, as in Mosquitto: on port 1883, beside those that follow. Where
+//! none follows it is the one for clients of this machine, or those of `--port`.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use crate::broker::limits::{Limits, ListenerOptions};
+use crate::net::{Host, ListenerAddress};
+
+const PORT: u16 = 1883;
+/// More than any machine has use for.
+const LISTENERS_MAX: usize = 256;
+
+/// A listener that is being described.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub address: ListenerAddress,
+    pub options: ListenerOptions,
+    /// As it says itself.
+    pub allow_anonymous: Option<bool>,
+    made_by: Maker,
+    /// What was set for it, and where.
+    pub given: BTreeMap<&'static str, (String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// `-p`
+    Port,
+    Listener,
+    /// An option before any listener.
+    Option,
+}
+
+impl Draft {
+    fn new(port: u16, host: Host, origin: String, made_by: Maker) -> Draft {
+        let limits = Limits::default();
+        Draft {
+            address: ListenerAddress {
+                port,
+                host,
+                domain: None,
+                origin,
+            },
+            options: ListenerOptions {
+                topic_alias_max: limits.topic_alias_max,
+                topic_alias_max_broker: limits.topic_alias_max_broker,
+                ..ListenerOptions::default()
+            },
+            allow_anonymous: None,
+            made_by,
+            given: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what was set for another.
+    fn set_like(&mut self, other: &Draft) {
+        self.address.domain = other.address.domain;
+        self.options = other.options.clone();
+        self.allow_anonymous = other.allow_anonymous;
+        self.given = other.given.clone();
+    }
+}
+
+impl Config {
+    pub(super) fn add_listener(&mut self, port: u16, host: Host) -> Result<(), String> {
+        let made_by = match host {
+            Host::Loopback => Maker::Port,
+            Host::Any | Host::Named(_) => Maker::Listener,
+        };
+        self.push(Draft::new(port, host, self.here.clone(), made_by))
+    }
+
+    fn push(&mut self, draft: Draft) -> Result<(), String> {
+        if self.drafts.len() == LISTENERS_MAX {
+            return Err(format!("is one listener more than {LISTENERS_MAX}"));
+        }
+        self.current = Some(self.drafts.len());
+        self.drafts.push(draft);
+        Ok(())
+    }
+
+    /// The listener that an option of a file is about.
+    pub(super) fn described(&mut self, option: &str) -> Result<&mut Draft, String> {
+        let names_default = matches!(option, "port" | "bind_address");
+        if names_default && self.default_listener.is_some() {
+            self.current = self.default_listener;
+        }
+        let has_one = match names_default {
+            true => self.default_listener.is_some(),
+            false => self.current.is_some(),
+        };
+        if !has_one {
+            let made_by = Maker::Option;
+            self.push(Draft::new(PORT, Host::Any, self.here.clone(), made_by))?;
+            self.default_listener = self.current;
+        }
+        let index = self.current.expect("there is one by now");
+        let draft = &mut self.drafts[index];
+        if names_default {
+            draft.made_by = Maker::Listener;
+            draft.address.origin = self.here.clone();
+        }
+        Ok(draft)
+    }
+
+    /// Flags have been read: what the file says is about listeners of its own.
+    pub(super) fn begin_file(&mut self) {
+        self.current = None;
+        self.of_flags = self.drafts.len();
+    }
+
+    /// Whether listeners of a file make those of `--port` idle.
+    pub(super) fn file_has_listeners(&self) -> bool {
+        let of_file = &self.drafts[self.of_flags..];
+        of_file.iter().any(|draft| draft.made_by == Maker::Listener)
+    }
+
+    /// Everything has been read: these are the listeners.
+    pub(super) fn settle_listeners(&mut self) {
+        let of_file = self.file_has_listeners();
+        if of_file {
+            self.drafts.retain(|draft| draft.made_by != Maker::Port);
+        }
+        let is_local = self
+            .drafts
+            .iter()
+            .all(|draft| draft.made_by != Maker::Listener);
+        let of_option = |draft: &Draft| draft.made_by == Maker::Option;
+        let implied = self.drafts.iter().position(of_option);
+        if let (Some(index), false) = (implied, of_file) {
+            let implied = self.drafts.remove(index);
+            if self.drafts.is_empty() {
+                self.add_default(&implied);
+            }
+            self.drafts
+                .iter_mut()
+                .for_each(|draft| draft.set_like(&implied));
+        }
+        if self.drafts.is_empty() {
+            self.drafts.push(Draft::new(
+                PORT,
+                Host::Loopback,
+                default_origin(),
+                Maker::Port,
+            ));
+        }
+        self.is_local = is_local;
+    }
+
+    fn add_default(&mut self, implied: &Draft) {
+        let port = implied.address.port;
+        self.drafts.push(Draft::new(
+            port,
+            Host::Loopback,
+            default_origin(),
+            Maker::Port,
+        ));
+    }
+
+    /// Hands the listeners to the server and to the broker.
+    pub(super) fn complete_listeners(&mut self) {
+        let everybody = self.allow_anonymous.unwrap_or(self.is_local);
+        for draft in &mut self.drafts {
+            draft.options.allow_anonymous = draft.allow_anonymous.unwrap_or(everybody);
+        }
+        let limits = &mut self.broker.limits;
+        let options = || self.drafts.iter().map(|draft| &draft.options);
+        // The server's are the most that any of them gives.
+        limits.topic_alias_max = options().map(|one| one.topic_alias_max).max().unwrap_or(0);
+        limits.topic_alias_max_broker = options()
+            .map(|one| one.topic_alias_max_broker)
+            .max()
+            .unwrap_or(0);
+        self.broker.listeners = options().cloned().collect();
+        self.listeners = self
+            .drafts
+            .iter()
+            .map(|draft| draft.address.clone())
+            .collect();
+    }
+
+    /// Who can connect to a listener, and why, in one sentence.
+    pub fn who_can_connect(&self, index: usize) -> String {
+        let draft = &self.drafts[index];
+        let who = match (&draft.address.host, draft.options.versions.is_empty()) {
+            (Host::Loopback, true) => "every client of this machine",
+            (Host::Any | Host::Named(_), true) => "every client",
+            (Host::Loopback, false) => "every client of this machine with its version of MQTT",
+            (Host::Any | Host::Named(_), false) => "every client with its version of MQTT",
+        };
+        let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
+        match (draft.options.allow_anonymous, set) {
+            (true, true) => format!("{who} can connect ({} true)", self.name("allow-anonymous")),
+            (true, false) => format!(
+                "{who} can connect (without {}; {} 1883 opens it to the network)",
+                self.name("listener"),
+                self.name("listener")
+            ),
+            (false, true) => format!(
+                "nobody can connect ({} false, and no users)",
+                self.name("allow-anonymous")
+            ),
+            (false, false) => format!(
+                "nobody can connect (with {}, clients without a user name are refused, and \
+                 there are no users; {} true lets everybody in)",
+                self.name("listener"),
+                self.name("allow-anonymous")
+            ),
+        }
+    }
+}
+
+fn default_origin() -> String {
+    format!("--port {PORT} (the default)")
+}
