@@ -8,8 +8,8 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
 
-/// A configuration is text by people; beyond this it is something else.
-const FILE_BYTES_MAX: usize = 4 << 20;
+/// A configuration is text by people; beyond this, all files together, it is something else.
+const BYTES_MAX: usize = 4 << 20;
 /// Files that `include_dir` brings in.
 const FILES_MAX: usize = 1_000;
 /// Lines that cannot be read, until a file is given up.
@@ -79,41 +79,44 @@ impl Line {
 
 /// The lines of a file, and of those that it includes.
 pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
+    let mut room = BYTES_MAX;
     let mut lines = Vec::new();
-    for line in read_one(path, outside) {
-        let Ok((name, directory)) = &line.option else {
-            lines.push(line);
-            continue;
+    for mut line in read_one(path, outside, &mut room) {
+        let included = match &line.option {
+            Ok((name, directory)) if name == "include_dir" && !directory.is_empty() => {
+                include(directory, outside, &mut room)
+            }
+            Ok(_) | Err(_) => Ok(Vec::new()),
         };
-        if name != "include_dir" || directory.is_empty() {
-            lines.push(line);
-            continue;
+        match included {
+            Ok(included) => {
+                lines.push(line);
+                lines.extend(included);
+            }
+            Err(sentence) => {
+                line.option = Err(sentence);
+                lines.push(line);
+            }
         }
-        let included = include(&line.place, directory, outside);
-        lines.push(line);
-        lines.extend(included);
     }
     lines
 }
 
-fn include(place: &str, directory: &str, outside: &dyn Outside) -> Vec<Line> {
-    let mut names = match outside.list(directory) {
-        Ok(names) => names,
-        Err(error) => {
-            let sentence = format!("include_dir {directory}: cannot be listed: {error}");
-            return vec![Line::wrong(place, sentence)];
-        }
-    };
+fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<Vec<Line>, String> {
+    let names = outside.list(directory);
+    let mut names =
+        names.map_err(|error| format!("include_dir {directory}: cannot be listed: {error}"))?;
     names.retain(|name| name.ends_with(".conf"));
     names.sort_unstable();
     if names.len() > FILES_MAX {
-        let sentence = format!("include_dir {directory}: has more than {FILES_MAX} files");
-        return vec![Line::wrong(place, sentence)];
+        return Err(format!(
+            "include_dir {directory}: has more than {FILES_MAX} files"
+        ));
     }
     let mut lines = Vec::new();
     for name in names {
         let path = format!("{}/{name}", directory.trim_end_matches('/'));
-        for line in read_one(&path, outside) {
+        for line in read_one(&path, outside, room) {
             let nested = matches!(&line.option, Ok((name, _)) if name == "include_dir");
             lines.push(match nested {
                 true => Line::wrong(&line.place, "include_dir: works in the main file only"),
@@ -121,27 +124,29 @@ fn include(place: &str, directory: &str, outside: &dyn Outside) -> Vec<Line> {
             });
         }
     }
-    lines
+    Ok(lines)
 }
 
-fn read_one(path: &str, outside: &dyn Outside) -> Vec<Line> {
-    let bytes = match outside.read(path, FILE_BYTES_MAX + 1) {
+/// Of all files together, no more than `room` is read.
+fn read_one(path: &str, outside: &dyn Outside, room: &mut usize) -> Vec<Line> {
+    let bytes = match outside.read(path, *room + 1) {
         Ok(bytes) => bytes,
         Err(error) => return vec![Line::wrong(path, format!("cannot be read: {error}"))],
     };
-    if bytes.len() > FILE_BYTES_MAX {
-        let sentence = format!("is longer than {FILE_BYTES_MAX} bytes: is it a configuration?");
+    let Some(left) = room.checked_sub(bytes.len()) else {
+        let sentence = format!("is more than {BYTES_MAX} bytes, with what came before");
         return vec![Line::wrong(path, sentence)];
-    }
+    };
+    *room = left;
     let (mut lines, mut faults) = (Vec::new(), 0);
     for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let place = format!("{path}:{}", index + 1);
         let option = match parse(bytes) {
             Ok(None) => continue,
             Ok(Some(option)) => Ok(option),
             Err(sentence) => Err(sentence),
         };
         faults += usize::from(option.is_err());
+        let place = format!("{path}:{}", index + 1);
         lines.push(Line { place, option });
         if faults == FAULTS_MAX {
             lines.push(Line::wrong(path, "too much is wrong with it to go on"));

@@ -94,8 +94,8 @@ impl Config {
             false => self.current.is_some(),
         };
         if !has_one {
-            let made_by = Maker::Option;
-            self.push(Draft::new(PORT, Host::Any, self.here.clone(), made_by))?;
+            let origin = format!("{} (before any listener: port {PORT})", self.here);
+            self.push(Draft::new(PORT, Host::Any, origin, Maker::Option))?;
             self.default_listener = self.current;
         }
         let index = self.current.expect("there is one by now");

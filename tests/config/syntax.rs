@@ -88,6 +88,11 @@ fn an_option_before_any_listener_makes_the_default_one() {
     let config = Files::main("max_qos 1\nlistener 1884\n").read().unwrap();
     let ports: Vec<u16> = config.listeners.iter().map(|one| one.port).collect();
     assert_eq!(ports, [1883, 1884]);
+    let origin = &config.listeners[0].origin;
+    assert_eq!(
+        origin,
+        "m.conf:1: max_qos 1 (before any listener: port 1883)"
+    );
     assert_eq!(config.broker.listeners[0].max_qos, QoS::AtLeastOnce);
     assert_eq!(config.broker.listeners[1].max_qos, QoS::ExactlyOnce);
     // Alone it says how, not where.
@@ -302,7 +307,7 @@ fn files_that_are_no_configuration_are_refused_in_one_line() {
         (b"pid_file \xff\n", "is not UTF-8"),
         (b"\xEF\xBB\xBFlistener 1883\n", "byte order mark"),
         (long.as_bytes(), "longer than 65535 bytes"),
-        (&huge, "m.conf: is longer than 4194304 bytes"),
+        (&huge, "m.conf: is more than 4194304 bytes"),
     ] {
         let files = Files::main(bytes);
         let sentence = files.refused();
@@ -331,5 +336,18 @@ fn a_file_that_is_not_there_is_named() {
     assert!(
         sentence.starts_with("m.conf: cannot be read: "),
         "{sentence}"
+    );
+}
+
+#[test]
+fn what_is_included_counts_with_the_rest() {
+    let half = format!("{}\n", "#".repeat(3 << 20));
+    let files = Files::main("include_dir d\n")
+        .with("d/a.conf", &half)
+        .with("d/b.conf", &half);
+    let wrong = files.refused();
+    assert!(
+        wrong.starts_with("d/b.conf: is more than 4194304 bytes, with what came"),
+        "{wrong}"
     );
 }
