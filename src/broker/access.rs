@@ -1,22 +1,47 @@
 //! Who may do what.
 //!
-//! Asked once for each CONNECT, PUBLISH and SUBSCRIBE. Without password and ACL files there is
-//! little to know: whether a listener takes clients without a user name, and which topics are the
-//! server's.
+//! Asked once for each CONNECT, PUBLISH and SUBSCRIBE. Without ACL files there is little to know:
+//! whether a listener takes clients without a user name, whether others need a password (which
+//! `verify.rs` sees to), and which topics are the server's.
 
 use super::limits::ListenerOptions;
-use crate::packet::{ReasonCode, Refusal, TopicName};
+use super::verify::{self, Verdict};
+use crate::packet::{Connect, ReasonCode, Refusal, TopicName};
 
 /// Bridges tell here whether they are connected; nothing else under `$SYS` is a client's to write.
 const BRIDGE_STATE: (&[u8], &[u8]) = (b"$SYS/broker/connection/", b"/state");
 
-/// Whether a client may connect. `user_name` is what it calls itself; no password can be checked
-/// yet, so a name opens no door that is closed without one.
-pub fn may_connect(listener: &ListenerOptions, user_name: Option<&str>) -> Result<(), Refusal> {
-    if listener.allow_anonymous {
-        return Ok(());
+/// What lets a client in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Open,
+    /// If its password is right.
+    ByPassword,
+}
+
+/// Whether a client may connect. Where there are users, who brings a name must have its password,
+/// also where no name is needed; where there are none, a name opens no door that is closed without
+/// one.
+pub fn may_connect(
+    listener: &ListenerOptions,
+    users: bool,
+    connect: &Connect,
+) -> Result<Entry, Refusal> {
+    match (connect.user_name, connect.password) {
+        (Some(_), Some(_)) if users => return Ok(Entry::ByPassword),
+        (Some(_), None) if users => {
+            let why = "a user name needs its password";
+            let Refusal { code, .. } = verify::refusal(Verdict::WrongPassword, connect.version);
+            return Err(Refusal::new(code, why));
+        }
+        _ if listener.allow_anonymous => return Ok(Entry::Open),
+        _ => {}
     }
-    let why = match user_name {
+    let why = match connect.user_name {
+        None if users => {
+            "a user name and its password are needed here (--allow-anonymous true would let \
+             clients in without)"
+        }
         None => "anonymous clients are not allowed here (--allow-anonymous true would let them in)",
         Some(_) => {
             "no user is known here, and anonymous clients are not allowed \

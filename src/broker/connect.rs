@@ -2,6 +2,7 @@
 
 use log::{info, warn};
 
+use super::access::Entry;
 use super::connection::{Aliases, Connection, Phase};
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
@@ -9,6 +10,7 @@ use super::limits::Limits;
 use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
+use super::verify::Vouched;
 use super::{Broker, ConnectionId, NOTICE, SessionId, access};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
@@ -28,6 +30,7 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         mut connect: Connect<'_>,
+        vouched: Vouched,
         now: Millis,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
@@ -37,7 +40,12 @@ impl Broker {
         ) {
             connect.client_id = name;
         }
-        let terms = self.admit(id, &connect).inspect_err(|refusal| {
+        let admitted = self.admit(id, &connect, vouched);
+        let asked = admitted.and_then(|terms| match terms {
+            Some(terms) => Ok(Some(terms)),
+            None => self.ask(id).map(|()| None),
+        });
+        let terms = asked.inspect_err(|refusal| {
             let peer = &self.connections[id].peer;
             let Refusal { code, why } = refusal;
             let client_id = Printable(connect.client_id);
@@ -46,6 +54,9 @@ impl Broker {
                 code.name()
             );
         })?;
+        let Some(terms) = terms else {
+            return Ok(());
+        };
         let mut block = PropertyBlock::new();
         if connect.version == Version::V5 {
             self.connack_properties(id, &connect, &terms, &mut block);
@@ -90,8 +101,14 @@ impl Broker {
         }
     }
 
-    /// Everything that can be wrong with a CONNECT.
-    fn admit(&mut self, id: ConnectionId, connect: &Connect) -> Result<Terms, Refusal> {
+    /// Everything that can be wrong with a CONNECT. `None` if it depends on a password: what else
+    /// is wrong is told to those only who have the right one.
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect,
+        vouched: Vouched,
+    ) -> Result<Option<Terms>, Refusal> {
         self.check_entrance(id, connect)?;
         // [MQTT-4.12.0-1]
         if connect
@@ -102,7 +119,17 @@ impl Broker {
             let why = "no authentication method is configured on this server";
             return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, why));
         }
-        access::may_connect(self.listener(id), connect.user_name)?;
+        if vouched == Vouched::No {
+            let users = self.options.passwords;
+            match access::may_connect(self.listener(id), users, connect) {
+                Ok(Entry::Open) => {}
+                Ok(Entry::ByPassword) => return Ok(None),
+                Err(refusal) => {
+                    self.connections.counters.auth_refused += 1;
+                    return Err(refusal);
+                }
+            }
+        }
         self.check_will(id, connect)?;
         let keep_alive = self.keep_alive(connect)?;
         let known = self.sessions.find(connect.client_id);
@@ -124,12 +151,12 @@ impl Broker {
         if expiry_interval > 0 && begins || goes_on && !self.journal.serves_durable() {
             self.journal.check()?;
         }
-        Ok(Terms {
+        Ok(Some(Terms {
             client_id,
             assigned,
             keep_alive,
             expiry_interval,
-        })
+        }))
     }
 
     fn check_will(&self, id: ConnectionId, connect: &Connect) -> Result<(), Refusal> {

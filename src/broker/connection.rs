@@ -29,6 +29,8 @@ use crate::packet::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     AwaitConnect,
+    /// Its password is being checked, under that ticket; see `verify.rs`.
+    AwaitVerdict(u64),
     Connected(SessionId),
     /// Condemned: nothing it says counts any more, its slot is freed at the end of the turn.
     Closing,
@@ -44,7 +46,8 @@ pub struct Connection {
     pub version: Version,
     /// A bridge of MQTT 3.x, see [`crate::packet::Connect::bridge`].
     pub bridge: bool,
-    /// The beginning of a packet whose end has not come yet.
+    /// The beginning of a packet whose end has not come yet; all that came, of one that waits for
+    /// its password to be checked.
     pub leftover: Vec<u8>,
     pub outbound: Outbound,
     /// How much of it, at most, is of what had waited for the client.
@@ -118,7 +121,7 @@ impl Connection {
     pub fn session(&self) -> Option<SessionId> {
         match self.phase {
             Phase::Connected(session) => Some(session),
-            Phase::AwaitConnect | Phase::Closing => None,
+            Phase::AwaitConnect | Phase::AwaitVerdict(_) | Phase::Closing => None,
         }
     }
 
@@ -234,6 +237,10 @@ impl Connections {
         let too_many = self.awaiting_count() > Limits::UNCONNECTED_MAX;
         let (_, oldest) = self.awaiting.first_key_value()?;
         too_many.then_some(*oldest)
+    }
+
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slab.get(id.index())
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Connection {

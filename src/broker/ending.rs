@@ -95,6 +95,7 @@ impl Broker {
                 debug!("No CONNECT from {} in time.", connection.peer);
                 self.end_connection(id, End::Lost, now);
             }
+            Phase::AwaitVerdict(_) => self.waited_in_vain(id, now),
             Phase::Connected(_) => match self.silence_deadline(id) {
                 // [MQTT-3.1.2-22] silent for one and a half keep alives.
                 Some(at) if at <= now => {
@@ -132,7 +133,7 @@ impl Broker {
         }
         self.deadlines
             .disarm(&mut connection.deadline, Timer::Connection(id));
-        connection.leftover = Vec::new();
+        let held = std::mem::take(&mut connection.leftover).len();
         connection.aliases = None;
         connection.refused = matches!(end, End::Refused(_));
         self.connections.close.push(id);
@@ -144,6 +145,7 @@ impl Broker {
                 self.disconnect_session(session, end, now);
             }
             Phase::AwaitConnect => self.connections.no_longer_awaited(id),
+            Phase::AwaitVerdict(_) => self.no_longer_waits(held),
             Phase::Closing => {}
         }
     }

@@ -8,13 +8,20 @@ impl Broker {
     /// Panics where the parts of the broker disagree; for tests, after every verb.
     pub fn check_invariants(&self) {
         self.subscriptions.check_invariants();
-        let mut connected = 0;
+        let (mut connected, mut waiting, mut held_bytes) = (0, 0, 0);
         for (id, connection) in self.connections.iter() {
             if let Some(session) = connection.session() {
                 assert_eq!(self.sessions[session].connection, Some(id));
                 connected += 1;
             }
-            assert!(connection.leftover.len() <= self.packet_bytes_max(id));
+            match connection.phase {
+                Phase::AwaitVerdict(_) => {
+                    waiting += 1;
+                    held_bytes += connection.leftover.len();
+                    assert!(connection.leftover.len() <= Limits::HELD_BYTES_MAX);
+                }
+                _ => assert!(connection.leftover.len() <= self.packet_bytes_max(id)),
+            }
             if connection.phase == Phase::Closing {
                 assert!(
                     self.connections.close.contains(&id),
@@ -24,6 +31,9 @@ impl Broker {
         }
         assert_eq!(connected, self.connected);
         assert_eq!(connected, self.connected_through.iter().sum::<usize>());
+        assert_eq!(waiting, self.checks.waiting);
+        assert_eq!(held_bytes, self.checks.held_bytes);
+        assert!(waiting <= Limits::WAITING_MAX && held_bytes <= Limits::HELD_BYTES_OF_ALL_MAX);
         let mut subscriptions = 0;
         for (id, session) in self.sessions.iter() {
             session.check_invariants(&self.stretched);

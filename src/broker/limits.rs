@@ -14,6 +14,8 @@ pub struct Options {
     pub limits: Limits,
     /// One for each listener, in the order of their indices.
     pub listeners: Vec<ListenerOptions>,
+    /// There are users: who brings a user name must have its password, see [`super::Verdict`].
+    pub passwords: bool,
     /// The best QoS a client may publish with, and is granted.
     pub max_qos: QoS,
     pub retain_available: bool,
@@ -49,6 +51,7 @@ impl Default for Options {
         Options {
             limits: Limits::default(),
             listeners: vec![ListenerOptions::default()],
+            passwords: false,
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             allow_zero_length_client_id: true,
@@ -201,6 +204,11 @@ impl Limits {
     pub const MEMBERS_PER_GROUP: usize = 1_000;
     /// Bytes of all Topic Filters of one session, names of groups included.
     pub const FILTER_BYTES_PER_SESSION: usize = 2 << 20;
+    /// Clients that wait for their passwords to be checked; more are told to try again.
+    pub const WAITING_MAX: usize = 10_000;
+    /// What one of them may have sent, its CONNECT included, and all of them together.
+    pub const HELD_BYTES_MAX: usize = 256 << 10;
+    pub const HELD_BYTES_OF_ALL_MAX: usize = 16 << 20;
     /// Bytes of a Client Identifier.
     pub const CLIENT_ID_BYTES_MAX: usize = 1_024;
 

@@ -8,7 +8,8 @@
 //!
 //! This file has the verbs; `receive.rs` has the way from bytes to packets. What packets do is in
 //! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
-//! `deliver.rs`, `waiting.rs` and `pump.rs`, what survives a stop in `journal.rs` and `restore.rs`.
+//! `deliver.rs`, `waiting.rs` and `pump.rs`, what survives a stop in `journal.rs` and `restore.rs`,
+//! how passwords are asked for in `verify.rs`.
 
 mod access;
 mod connect;
@@ -49,6 +50,7 @@ pub mod subscriptions;
 mod sys;
 mod template;
 mod text;
+mod verify;
 mod waiting;
 
 use core::net::SocketAddr;
@@ -72,6 +74,8 @@ use sessions::Sessions;
 use storage::Fetch;
 use subscriptions::Subscriptions;
 use sys::Sys;
+use verify::Checks;
+pub use verify::{Check, Credentials, Verdict};
 
 /// Log target of what Mosquitto calls notices.
 const NOTICE: &str = "notice";
@@ -105,6 +109,8 @@ pub struct Turn {
     pub durable_within: Option<Millis>,
     /// Messages to bring from where they are kept, see [`Broker::fetched`].
     pub fetch: Vec<Fetch>,
+    /// Passwords to check, see [`Broker::credentials`].
+    pub verify: Vec<Check>,
     /// Something was added to what these are owed.
     pub flush: Vec<ConnectionId>,
     /// To be closed once what they are owed has been written, or could not be: one attempt. Then
@@ -140,6 +146,7 @@ pub struct Broker {
     /// Sessions that can be sent more in this turn.
     refill: Vec<SessionId>,
     fetch: Vec<Fetch>,
+    checks: Checks,
     journal: Journal,
     scratch: Scratch,
 }
@@ -167,6 +174,7 @@ impl Broker {
             assigned: 0,
             refill: Vec::new(),
             fetch: Vec::new(),
+            checks: Checks::default(),
             journal,
             scratch: Scratch::default(),
         }
@@ -236,6 +244,7 @@ impl Broker {
         let idle = self.refill.is_empty()
             && self.connections.flush.is_empty()
             && self.connections.close.is_empty()
+            && self.checks.is_idle()
             && self.journal.is_empty()
             && !self.sys.is_alarm_due;
         match idle {
@@ -276,6 +285,7 @@ impl Broker {
         turn.durable_within = self.journal.end_turn(&mut turn.records);
         turn.fetch.clear();
         std::mem::swap(&mut turn.fetch, &mut self.fetch);
+        self.take_checks(&mut turn.verify);
     }
 
     /// Fills `slices` with what `id` is owed, as far as they go, and returns how many it took.
@@ -329,11 +339,14 @@ impl Broker {
         }
         let ids: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let refusal = Refusal::new(
-                ReasonCode::ServerShuttingDown,
-                "the server is shutting down",
-            );
-            self.refuse(id, refusal, now);
+            // A CONNACK has no such reason.
+            let code = match self.connections[id].phase {
+                Phase::AwaitVerdict(_) => ReasonCode::ServerUnavailable,
+                Phase::AwaitConnect | Phase::Connected(_) | Phase::Closing => {
+                    ReasonCode::ServerShuttingDown
+                }
+            };
+            self.refuse(id, Refusal::new(code, "the server is shutting down"), now);
         }
     }
 

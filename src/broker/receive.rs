@@ -9,6 +9,7 @@ use super::connection::Phase;
 use super::deadlines::Millis;
 use super::ending::End;
 use super::limits::Limits;
+use super::verify::Vouched;
 use super::{Broker, ConnectionId, connect};
 use crate::packet::{self, Packet, PacketType, Refusal, Version};
 
@@ -20,6 +21,17 @@ impl Broker {
         }
         let now = self.millis(now);
         self.connections.counters.bytes_received += bytes.len() as u64;
+        match self.waits(id) {
+            true => self.hold(id, bytes, now),
+            false => self.take_in(id, bytes, now),
+        }
+    }
+
+    fn waits(&self, id: ConnectionId) -> bool {
+        matches!(self.connections[id].phase, Phase::AwaitVerdict(_))
+    }
+
+    pub(super) fn take_in(&mut self, id: ConnectionId, bytes: &[u8], now: Millis) {
         let mut leftover = std::mem::take(&mut self.connections[id].leftover);
         let mut rest = bytes;
         if !leftover.is_empty() {
@@ -32,13 +44,15 @@ impl Broker {
                 return;
             }
         }
-        while !rest.is_empty() && !self.is_closing(id) {
+        while !rest.is_empty() && !self.is_closing(id) && !self.waits(id) {
             match self.receive_packet(id, rest, now) {
                 0 => break,
                 length => rest = &rest[length..],
             }
         }
-        if !rest.is_empty() && !self.is_closing(id) {
+        if !rest.is_empty() && self.waits(id) {
+            self.hold(id, rest, now);
+        } else if !rest.is_empty() && !self.is_closing(id) {
             self.connections[id].leftover = rest.to_vec();
         }
     }
@@ -76,32 +90,52 @@ impl Broker {
             self.refuse(id, refusal, now);
             return 0;
         }
-        let result = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
+        let refusal = match packet::decode(bytes, connection.version, self.packet_bytes_max(id)) {
             Ok(None) => return 0,
-            Ok(Some((packet, length))) => match self.on_packet(id, packet, now) {
-                Ok(()) if self.connections[id].speechless => Err(connect::cannot_answer()),
-                result => result.map(|()| length),
-            },
+            Ok(Some((packet, length))) => {
+                let result = self.on_packet(id, packet, now);
+                if !self.settle(id, result, now) {
+                    return 0;
+                }
+                if awaits_connect && self.waits(id) {
+                    self.hold(id, &bytes[..length], now);
+                }
+                return length;
+            }
             Err(refusal) if awaits_connect => {
                 warn!("Peer {} refused: {}.", connection.peer, refusal.why);
                 if let Some(version) = packet::answer_version(bytes) {
                     self.connections[id].version = version;
                 }
-                Err(refusal)
+                refusal
             }
             // Whatever is wrong with it: its own reason codes are not for DISCONNECT.
-            Err(_) if is_connect => Err(second_connect()),
-            Err(refusal) => Err(refusal),
+            Err(_) if is_connect => second_connect(),
+            Err(refusal) => refusal,
         };
-        result.unwrap_or_else(|refusal| {
-            self.refuse(id, refusal, now);
-            0
-        })
+        self.refuse(id, refusal, now);
+        0
+    }
+
+    /// What came of a packet: `false` if it ends the connection.
+    pub(super) fn settle(
+        &mut self,
+        id: ConnectionId,
+        result: Result<(), Refusal>,
+        now: Millis,
+    ) -> bool {
+        let refusal = match result {
+            Ok(()) if self.connections[id].speechless => connect::cannot_answer(),
+            Ok(()) => return true,
+            Err(refusal) => refusal,
+        };
+        self.refuse(id, refusal, now);
+        false
     }
 
     pub(super) fn packet_bytes_max(&self, id: ConnectionId) -> usize {
         match self.connections[id].phase {
-            Phase::AwaitConnect => Limits::CONNECT_PACKET_BYTES_MAX,
+            Phase::AwaitConnect | Phase::AwaitVerdict(_) => Limits::CONNECT_PACKET_BYTES_MAX,
             Phase::Connected(_) | Phase::Closing => self.options.limits.packet_bytes_max,
         }
     }
@@ -118,10 +152,10 @@ impl Broker {
         let session = match connection.phase {
             Phase::Connected(session) => session,
             Phase::AwaitConnect => match packet {
-                Packet::Connect(connect) => return self.on_connect(id, connect, now),
+                Packet::Connect(connect) => return self.on_connect(id, connect, Vouched::No, now),
                 _ => return Err(Refusal::protocol("the first packet must be CONNECT")),
             },
-            Phase::Closing => return Ok(()),
+            Phase::AwaitVerdict(_) | Phase::Closing => return Ok(()),
         };
         match packet {
             Packet::Publish(publish) => self.on_publish(id, session, publish, now),
@@ -158,7 +192,7 @@ impl Broker {
         let Refusal { code, why } = refusal;
         match (connection.phase, connection.version) {
             // [MQTT-3.14.0-1] no DISCONNECT before the CONNACK.
-            (Phase::AwaitConnect, version) => {
+            (Phase::AwaitConnect | Phase::AwaitVerdict(_), version) => {
                 self.connections.counters.refused += 1;
                 if version == Version::V5 || code.connect_return_code().is_some() {
                     self.send_connack_refusal(id, refusal);

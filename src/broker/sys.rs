@@ -32,6 +32,10 @@ pub struct Counters {
     pub expired: u64,
     /// CONNECTs that were not accepted.
     pub refused: u64,
+    /// Those among them that were to prove who they are, and did not.
+    pub auth_refused: u64,
+    /// Clients whose passwords were right.
+    pub auth_accepted: u64,
 }
 
 impl Counters {
@@ -264,6 +268,9 @@ impl Broker {
             ("clients/active", connected),
             ("clients/expired", counters.expired),
             ("clients/refused", counters.refused),
+            ("auth/refused", counters.auth_refused),
+            ("auth/accepted", counters.auth_accepted),
+            ("auth/waiting", self.checks.waiting as u64),
             ("connections/socket/count", self.connections.len() as u64),
             ("heap/current", memory),
             ("heap/maximum", self.sys.memory_maximum),

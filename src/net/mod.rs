@@ -8,6 +8,7 @@
 //! has not been read within the budget is remembered, and the next wait is none.
 
 mod listener;
+mod reload;
 #[cfg(feature = "signals")]
 pub mod signals;
 mod socket;
@@ -27,6 +28,7 @@ use crate::broker::{Broker, ConnectionId, Turn};
 
 use listener::{Accepted, Listener};
 pub use listener::{BindError, Domain, Host, ListenerAddress};
+pub use reload::{Changes, Gate, Reload};
 use socket::{Socket, Taken, Written};
 
 /// Bytes read from one socket before the others have their turn; the size of the read buffer too.
@@ -83,6 +85,9 @@ pub struct Server {
     broker: Broker,
     /// Where anything is to survive.
     keeper: Option<Box<dyn Keeper>>,
+    /// Where there are users.
+    gate: Option<Box<dyn Gate>>,
+    reload: Option<Reload>,
     listeners: Vec<Listener>,
     /// Under the ids of the broker's connections.
     sockets: Slab<Socket>,
@@ -117,6 +122,8 @@ impl Server {
             events: Events::with_capacity(EVENTS),
             broker,
             keeper,
+            gate: None,
+            reload: None,
             listeners: Vec::new(),
             sockets: Slab::new(),
             notices: Vec::new(),
@@ -188,6 +195,10 @@ impl Server {
         turn.flush.append(&mut self.writable);
         turn.flush.iter().for_each(|&id| self.flush(id));
         turn.close.iter().for_each(|&id| self.close(id, now));
+        // What comes of it leaves with the next turn, which does not wait then.
+        if let Some(gate) = &mut self.gate {
+            gate.check(&mut self.broker, &turn, now);
+        }
         self.turn = turn;
         self.end_lingering(now);
         Ok(())
@@ -213,12 +224,14 @@ impl Server {
         }
         let lingering = self.lingering.front().map(|(until, _)| *until);
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.deadline());
+        let gate = self.gate.as_ref().and_then(|gate| gate.deadline());
         let deadline = self
             .broker
             .poll_timeout()
             .into_iter()
             .chain(lingering)
             .chain(keeper)
+            .chain(gate)
             .min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
@@ -403,9 +416,7 @@ impl Server {
         while matches!(stream.read(&mut bytes), Ok(1..)) {}
         match notice {
             Notice::Stop => self.stopping = true,
-            Notice::HangUp => {
-                info!(target: "notice", "SIGHUP: there is nothing to read again yet.")
-            }
+            Notice::HangUp => self.read_again(),
             Notice::Save => {
                 let synced = self
                     .keeper

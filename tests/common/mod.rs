@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use midge::broker::limits::Options;
-use midge::broker::{Broker, ConnectionId, Turn};
-use midge::net::{Commit, Keeper};
+use midge::broker::{Broker, Check, ConnectionId, Turn, Verdict};
+use midge::net::{Commit, Gate, Keeper};
 use midge::packet::{
     self, Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, PropertyBlock,
     PropertyId, Publish, QoS, ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Version,
@@ -28,6 +28,9 @@ pub struct World {
     pub broker: Broker,
     /// Where anything is to survive.
     pub keeper: Option<Box<dyn Keeper>>,
+    /// Who checks passwords; without it, `asked` has what a test is to answer.
+    pub gate: Option<Box<dyn Gate>>,
+    pub asked: Vec<Check>,
     pub now: Instant,
     links: Vec<Link>,
     turn: Turn,
@@ -73,6 +76,8 @@ impl World {
         World {
             broker: Broker::new(options, now),
             keeper: None,
+            gate: None,
+            asked: vec![],
             now,
             links: vec![],
             turn: Turn::default(),
@@ -88,7 +93,12 @@ impl World {
 
     /// The same, within the turn.
     pub fn accept(&mut self, version: Version) -> Client {
-        let peer = SocketAddr::from(([192, 0, 2, 1], self.links.len() as u16));
+        self.accept_from([192, 0, 2, 1], version)
+    }
+
+    /// The same, from that address.
+    pub fn accept_from(&mut self, address: [u8; 4], version: Version) -> Client {
+        let peer = SocketAddr::from((address, self.links.len() as u16));
         let id = self.broker.open(0, peer, self.now);
         self.broker.check_invariants();
         let inbox = Vec::new();
@@ -165,7 +175,21 @@ impl World {
 
     fn deadline(&self) -> Option<Instant> {
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.deadline());
-        self.broker.poll_timeout().into_iter().chain(keeper).min()
+        let gate = self.gate.as_ref().and_then(|gate| gate.deadline());
+        self.broker
+            .poll_timeout()
+            .into_iter()
+            .chain(keeper)
+            .chain(gate)
+            .min()
+    }
+
+    /// Answers the first of what was asked.
+    pub fn answer(&mut self, verdict: Verdict) {
+        let check = self.asked.remove(0);
+        self.broker.verified(check, verdict, self.now);
+        self.broker.check_invariants();
+        self.turn();
     }
 
     /// How many times the broker wants to be woken in that time with nothing sent to it.
@@ -209,8 +233,15 @@ impl World {
                 self.broker.forget(*id);
             }
             self.broker.check_invariants();
+            match &mut self.gate {
+                Some(gate) => gate.check(&mut self.broker, &turn, self.now),
+                None => self.asked.append(&mut turn.verify),
+            }
+            self.broker.check_invariants();
             self.turn = turn;
-            if self.broker.poll_timeout().is_none_or(|at| at > self.now) {
+            let gate = self.gate.as_ref().and_then(|gate| gate.deadline());
+            let next = self.broker.poll_timeout().into_iter().chain(gate).min();
+            if next.is_none_or(|at| at > self.now) {
                 break;
             }
             self.broker.handle_timeout(self.now);
@@ -542,6 +573,12 @@ impl World {
             self.send(client, &Packet::PubRel(ack(1)));
         }
         self.read_all(client);
+    }
+
+    /// Bytes within the turn, one of very many: the invariants are for the end of it.
+    pub fn broker_receive(&mut self, client: Client, bytes: &[u8]) {
+        let id = self.links[client.0].id;
+        self.broker.receive(id, bytes, self.now);
     }
 
     /// The same bytes from many clients within one turn.

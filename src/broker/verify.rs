@@ -1,0 +1,225 @@
+//! Passwords: the broker knows none and checks none. It asks the shell, and waits.
+//!
+//! A client whose CONNECT brings a user name waits in a phase of its own, with the bytes of that
+//! CONNECT and of what came after it; nothing is told to it, and nothing of it counts. The shell
+//! looks at its credentials when it likes ([`Broker::credentials`]) and says what it found
+//! ([`Broker::verified`]). Whoever leaves meanwhile, or waits beyond the time for a CONNECT, is
+//! forgotten: a check that is answered too late answers nobody, as its ticket is used once.
+
+use core::net::SocketAddr;
+use std::time::Instant;
+
+use log::warn;
+
+use super::connection::Phase;
+use super::deadlines::Millis;
+use super::limits::Limits;
+use super::printable::Printable;
+use super::{Broker, ConnectionId};
+use crate::packet::{self, Connect, Packet, ReasonCode, Refusal, Version};
+
+/// A client that waits for its password to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Check {
+    ticket: u64,
+    connection: ConnectionId,
+}
+
+/// What such a client says of itself.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    pub user_name: &'a str,
+    pub password: &'a [u8],
+    pub peer: SocketAddr,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    WrongPassword,
+    UnknownUser,
+    /// It was not checked: too many from the same address wait since wrong passwords came from it.
+    TooMany,
+}
+
+/// Whether the shell has found the password of a CONNECT to be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vouched {
+    No,
+    Yes,
+}
+
+/// Those that wait, counted.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Asked for in this turn.
+    asked: Vec<Check>,
+    tickets: u64,
+    pub waiting: usize,
+    /// Bytes that they have sent.
+    pub held_bytes: usize,
+}
+
+impl Checks {
+    /// Nobody is asked for in this turn.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+}
+
+impl Broker {
+    /// What a client that waits says of itself; `None` if it has left, or was told.
+    pub fn credentials(&self, check: Check) -> Option<Credentials<'_>> {
+        let connection = self.connections.get(check.connection)?;
+        if connection.phase != Phase::AwaitVerdict(check.ticket) {
+            return None;
+        }
+        let (connect, _) = first_connect(&connection.leftover, connection.version)?;
+        Some(Credentials {
+            user_name: connect.user_name?,
+            password: connect.password?,
+            peer: connection.peer,
+        })
+    }
+
+    /// The shell has checked, and found this.
+    pub fn verified(&mut self, check: Check, verdict: Verdict, now: Instant) {
+        if self.credentials(check).is_none() {
+            return;
+        }
+        let (id, now) = (check.connection, self.millis(now));
+        let bytes = std::mem::take(&mut self.connections[id].leftover);
+        self.no_longer_waits(bytes.len());
+        let connection = &mut self.connections[id];
+        connection.phase = Phase::AwaitConnect;
+        // It could say nothing that counts.
+        connection.last_packet = now;
+        let Some((connect, length)) = first_connect(&bytes, connection.version) else {
+            unreachable!("its credentials were just read");
+        };
+        match verdict {
+            Verdict::Right => {
+                self.connections.counters.auth_accepted += 1;
+                let result = self.on_connect(id, connect, Vouched::Yes, now);
+                if self.settle(id, result, now) {
+                    self.take_in(id, &bytes[length..], now);
+                }
+            }
+            Verdict::WrongPassword | Verdict::UnknownUser | Verdict::TooMany => {
+                self.log_wrong(id, &connect, verdict);
+                self.connections.counters.auth_refused += 1;
+                self.refuse(id, refusal(verdict, connect.version), now);
+            }
+        }
+    }
+
+    /// Whoever was asked is no longer there: all that wait are asked for again, in their order.
+    pub fn ask_again(&mut self) {
+        let waiting = |(connection, of): (ConnectionId, &super::connection::Connection)| {
+            let Phase::AwaitVerdict(ticket) = of.phase else {
+                return None;
+            };
+            Some(Check { ticket, connection })
+        };
+        let mut all: Vec<Check> = self.connections.iter().filter_map(waiting).collect();
+        all.sort_unstable();
+        self.checks.asked = all;
+    }
+
+    /// What this turn asks the shell.
+    pub(super) fn take_checks(&mut self, verify: &mut Vec<Check>) {
+        verify.clear();
+        std::mem::swap(verify, &mut self.checks.asked);
+    }
+
+    /// The client waits from now on; the bytes of its CONNECT are held by whoever calls.
+    pub(super) fn ask(&mut self, id: ConnectionId) -> Result<(), Refusal> {
+        if self.checks.waiting >= Limits::WAITING_MAX {
+            return Err(busy());
+        }
+        self.checks.tickets += 1;
+        self.checks.waiting += 1;
+        let ticket = self.checks.tickets;
+        self.connections[id].phase = Phase::AwaitVerdict(ticket);
+        self.connections.no_longer_awaited(id);
+        let connection = id;
+        self.checks.asked.push(Check { ticket, connection });
+        Ok(())
+    }
+
+    /// Keeps what a client says that waits.
+    pub(super) fn hold(&mut self, id: ConnectionId, bytes: &[u8], now: Millis) {
+        let leftover = &mut self.connections[id].leftover;
+        let beyond = leftover.len() + bytes.len() > Limits::HELD_BYTES_MAX
+            || self.checks.held_bytes + bytes.len() > Limits::HELD_BYTES_OF_ALL_MAX;
+        leftover.extend_from_slice(bytes);
+        self.checks.held_bytes += bytes.len();
+        if beyond {
+            self.refuse(id, busy(), now);
+        }
+    }
+
+    /// One less, which had sent `bytes`.
+    pub(super) fn no_longer_waits(&mut self, bytes: usize) {
+        self.checks.waiting -= 1;
+        self.checks.held_bytes -= bytes;
+    }
+
+    /// Its password was not checked in time.
+    pub(super) fn waited_in_vain(&mut self, id: ConnectionId, now: Millis) {
+        let peer = self.connections[id].peer;
+        warn!("A client at {peer} is refused: its password could not be checked in time.");
+        self.refuse(id, busy(), now);
+    }
+
+    /// Who, from where, why, and what would change it; what is said to the client is less.
+    fn log_wrong(&self, id: ConnectionId, connect: &Connect, verdict: Verdict) {
+        let peer = self.connections[id].peer;
+        let client_id = Printable(connect.client_id);
+        let user_name = Printable(connect.user_name.unwrap_or_default());
+        match verdict {
+            Verdict::Right => {}
+            Verdict::WrongPassword => warn!(
+                "Client {client_id} [{peer}] refused: the password of user {user_name} is wrong \
+                 (midge passwd FILE {user_name} and SIGHUP set another)."
+            ),
+            Verdict::UnknownUser => warn!(
+                "Client {client_id} [{peer}] refused: there is no user {user_name} \
+                 (midge passwd FILE {user_name} and SIGHUP add one)."
+            ),
+            Verdict::TooMany => warn!(
+                "Client {client_id} [{peer}] refused: too many wrong passwords have come from \
+                 that address; user {user_name} has to try again later."
+            ),
+        }
+    }
+}
+
+/// The CONNECT that what a waiting client has sent begins with.
+fn first_connect(bytes: &[u8], version: Version) -> Option<(Connect<'_>, usize)> {
+    match packet::decode(bytes, version, Limits::CONNECT_PACKET_BYTES_MAX) {
+        Ok(Some((Packet::Connect(connect), length))) => Some((connect, length)),
+        _ => None,
+    }
+}
+
+/// Before 5.0 with the return code that Mosquitto has for it: not authorized.
+pub(super) fn refusal(verdict: Verdict, version: Version) -> Refusal {
+    match (verdict, version) {
+        (Verdict::TooMany, _) => busy(),
+        (_, Version::V5) => {
+            let why = "the user name or the password is wrong";
+            Refusal::new(ReasonCode::BadUserNameOrPassword, why)
+        }
+        (_, Version::V31 | Version::V311) => {
+            let why = "the user name or the password is wrong";
+            Refusal::new(ReasonCode::NotAuthorized, why)
+        }
+    }
+}
+
+fn busy() -> Refusal {
+    let why = "too many clients wait for their passwords to be checked: try again later";
+    Refusal::new(ReasonCode::ServerBusy, why)
+}
