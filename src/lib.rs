@@ -9,6 +9,7 @@
 //! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
+//! | `passwords` | password files: who checks them, `midge passwd` | `broker`, the seam of `net` |
 //! | `persistence` | durable before acknowledged | `broker`, `store`, the seam of `net` |
 //! | [`record`] | what must survive, as changes | nothing |
 //! | [`store`] | a log of such changes on disk | `record`; nothing of MQTT |
@@ -42,6 +43,8 @@ pub mod daemon;
 pub mod logging;
 pub mod net;
 pub mod packet;
+#[cfg(feature = "passwords")]
+pub mod passwords;
 #[cfg(feature = "store")]
 pub mod persistence;
 pub mod record;

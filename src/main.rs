@@ -13,7 +13,7 @@ use std::time::Instant;
 use log::{info, warn};
 use midge::broker::Broker;
 use midge::config::{self, Command, Config, System};
-use midge::net::{Keeper, Server};
+use midge::net::{Changes, Keeper, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
 use midge::{daemon, logging, logging::Destination};
@@ -35,6 +35,12 @@ fn main() -> ExitCode {
         Ok(Command::Test { text, is_good }) => {
             say(&text);
             return ExitCode::from(if is_good { 0 } else { FAILURE });
+        }
+        Ok(Command::Passwd(flags)) => {
+            return exit(passwd(&flags).map(|text| {
+                say(&text);
+                0
+            }));
         }
         Ok(Command::Dump(directory)) => return exit(dump(&directory).map(|()| 0)),
         Err(fault) => {
@@ -99,6 +105,15 @@ fn serve(mut config: Config) -> Result<(), String> {
     }
     let server = Server::new(broker, keeper, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
+    if let Some(file) = config.password_file.clone() {
+        let reload = move || read_again(&file);
+        let changes = reload().map_err(|faults| faults.join("\nmidge: "))?;
+        info!(target: "notice", "{}.", changes.summary);
+        if let Some(gate) = changes.gate {
+            server.set_gate(gate);
+        }
+        server.on_hang_up(Box::new(reload));
+    }
     for (index, listener) in config.listeners.iter().enumerate() {
         let addresses = server
             .listen(index, listener)
@@ -122,6 +137,18 @@ fn serve(mut config: Config) -> Result<(), String> {
         let _ = fs::remove_file(path);
     }
     result
+}
+
+/// Reads all files that SIGHUP reads again, and checks them, before any of them counts.
+fn read_again(password_file: &str) -> Result<Changes, Vec<String>> {
+    let (gate, summary) = users::open(password_file)?;
+    if let Some(warning) = users::warning(password_file) {
+        warn!("{warning}.");
+    }
+    Ok(Changes {
+        gate: Some(gate),
+        summary,
+    })
 }
 
 /// Opens the store, if anything is to survive, and brings back what is in it.
@@ -151,6 +178,33 @@ fn keeper(_: &Config, _: &mut Broker) -> Result<Option<Box<dyn Keeper>>, String>
 #[cfg(not(feature = "store"))]
 fn dump(_: &str) -> Result<(), String> {
     Err("dump: this midge was built without the store".to_string())
+}
+
+#[cfg(feature = "passwords")]
+fn passwd(flags: &[String]) -> Result<String, String> {
+    midge::passwords::command::run(flags).map_err(|sentence| format!("passwd: {sentence}"))
+}
+
+#[cfg(not(feature = "passwords"))]
+fn passwd(_: &[String]) -> Result<String, String> {
+    Err("passwd: this midge was built without passwords".to_string())
+}
+
+#[cfg(feature = "passwords")]
+mod users {
+    pub use midge::passwords::{open, users::warning};
+}
+
+/// Nothing has got here without the feature: the flag was refused.
+#[cfg(not(feature = "passwords"))]
+mod users {
+    pub fn open(_: &str) -> Result<(Box<dyn midge::net::Gate>, String), Vec<String>> {
+        Err(vec!["this midge was built without passwords".to_string()])
+    }
+
+    pub fn warning(_: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Resident memory, as Linux counts it.

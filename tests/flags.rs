@@ -23,6 +23,7 @@ const COVERED: &[&str] = &[
     "port",
     "listener",
     "allow-anonymous",
+    "password-file",
     "max-connections",
     "global-max-connections",
     "message-size-limit",
@@ -153,6 +154,42 @@ fn allow_anonymous_lets_everybody_in_however_it_is_written() {
         assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
     }
 }
+
+/// The rest of it is told in tests/password_file.rs.
+#[cfg(feature = "passwords")]
+#[test]
+fn password_file_has_the_users() {
+    let path = temporary("passwords");
+    fs::write(&path, ALICE).unwrap();
+    let file = path.to_str().unwrap();
+    let broker = Midge::start(&["--password-file", file, "--allow-anonymous", "false"]);
+    broker.logs(&format!("a user name and its password from {file}"));
+    for (password, reason) in [
+        (&b"secret"[..], ReasonCode::Success),
+        (b"guess", ReasonCode::BadUserNameOrPassword),
+    ] {
+        let (_, connack) = broker.try_connect(Connect {
+            user_name: Some("alice"),
+            password: Some(password),
+            ..connect(Version::V5, "a")
+        });
+        assert_eq!(connack.connack().reason, reason);
+    }
+    fs::remove_file(path).unwrap();
+}
+
+#[cfg(not(feature = "passwords"))]
+#[test]
+fn password_file_is_refused_where_it_could_not_be_read() {
+    let exit = run(&["--password-file", "x"]);
+    assert_eq!(exit.status, Some(2));
+    assert!(exit.stderr.contains("without passwords"), "{}", exit.stderr);
+}
+
+/// By `mosquitto_passwd`, of "secret".
+#[cfg(feature = "passwords")]
+const ALICE: &str = "alice:$7$101$IPyS6AN5gVVv/7Pf$GH5asWmaoz8lLKsVnqkIgfjy+W53WlMynO/AmaWFNzUlBbP\
+    OdHqxaoQnlPgVwZ24AHi57Q1XGi/5WRi9wsBa3g==\n";
 
 #[test]
 fn max_connections_turns_the_next_client_away() {

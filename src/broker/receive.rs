@@ -27,7 +27,7 @@ impl Broker {
         }
     }
 
-    fn waits(&self, id: ConnectionId) -> bool {
+    pub(super) fn waits(&self, id: ConnectionId) -> bool {
         matches!(self.connections[id].phase, Phase::AwaitVerdict(_))
     }
 

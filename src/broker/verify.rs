@@ -151,13 +151,24 @@ impl Broker {
     /// Keeps what a client says that waits.
     pub(super) fn hold(&mut self, id: ConnectionId, bytes: &[u8], now: Millis) {
         let leftover = &mut self.connections[id].leftover;
-        let beyond = leftover.len() + bytes.len() > Limits::HELD_BYTES_MAX
-            || self.checks.held_bytes + bytes.len() > Limits::HELD_BYTES_OF_ALL_MAX;
         leftover.extend_from_slice(bytes);
         self.checks.held_bytes += bytes.len();
-        if beyond {
+        if leftover.len() > Limits::HELD_BYTES_MAX {
             self.refuse(id, busy(), now);
         }
+        while self.checks.held_bytes > Limits::HELD_BYTES_OF_ALL_MAX {
+            // Not whoever came last: those who send much must not keep out those who send little.
+            let Some(largest) = self.largest_held() else {
+                unreachable!("nobody holds what is held");
+            };
+            self.refuse(largest, busy(), now);
+        }
+    }
+
+    fn largest_held(&self) -> Option<ConnectionId> {
+        let waiting = self.connections.iter().filter(|(id, _)| self.waits(*id));
+        let largest = waiting.max_by_key(|(_, connection)| connection.leftover.len());
+        largest.map(|(id, _)| id)
     }
 
     /// One less, which had sent `bytes`.

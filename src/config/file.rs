@@ -25,6 +25,8 @@ pub trait Outside {
     fn variable(&self, name: &str) -> Option<String>;
     /// Whether this process may do everything.
     fn is_root(&self) -> bool;
+    /// What there is to say of a password file; or all that is wrong with it.
+    fn users(&self, path: &str) -> Result<String, Vec<String>>;
 }
 
 /// The real one.
@@ -57,6 +59,23 @@ impl Outside for System {
         // Real, effective, saved.
         line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
     }
+
+    fn users(&self, path: &str) -> Result<String, Vec<String>> {
+        users(path)
+    }
+}
+
+#[cfg(feature = "passwords")]
+fn users(path: &str) -> Result<String, Vec<String>> {
+    let (_, summary) = crate::passwords::open(path)?;
+    let warning = crate::passwords::users::warning(path);
+    Ok(warning.map_or(summary.clone(), |warning| format!("{summary}.\n{warning}")))
+}
+
+/// Nothing gets here: the setting is refused.
+#[cfg(not(feature = "passwords"))]
+fn users(_: &str) -> Result<String, Vec<String>> {
+    Err(Vec::new())
 }
 
 /// A line that is neither empty nor a comment.

@@ -78,7 +78,8 @@ pub fn help() -> String {
     let mut text = String::from(
         "midge: an MQTT 3.1, 3.1.1 and 5.0 broker for small boards\n\n\
          Usage: midge [-c FILE] [FLAGS]\n       \
-         midge dump DIR    print what is kept there, whoever uses it\n\n\
+         midge dump DIR    print what is kept there, whoever uses it\n       \
+         midge passwd ...  change a password file; midge passwd -h tells how\n\n\
          Without --listener or --port it listens on port 1883 for clients of this machine.\n\
          A flag with true|false may stand alone for true.\n\
          FILE is a mosquitto.conf; in it, options have _ for -. A flag counts before the same\n\

@@ -193,6 +193,9 @@ impl Config {
             (Host::Any | Host::Named(_), false) => "every client with its version of MQTT",
         };
         let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
+        if let Some(file) = &self.password_file {
+            return self.who_is_known(who, draft.options.allow_anonymous, set, file);
+        }
         match (draft.options.allow_anonymous, set) {
             (true, true) => format!("{who} can connect ({} true)", self.name("allow-anonymous")),
             (true, false) => format!(
@@ -209,6 +212,32 @@ impl Config {
                  there are no users; {} true lets everybody in)",
                 self.name("listener"),
                 self.name("allow-anonymous")
+            ),
+        }
+    }
+
+    /// The same where there are users.
+    fn who_is_known(&self, who: &str, allowed: bool, set: bool, file: &str) -> String {
+        let anonymous = self.name("allow-anonymous");
+        let with = format!(
+            "a user name and its password from {file} ({})",
+            self.name("password-file")
+        );
+        match (allowed, set) {
+            (true, true) => {
+                format!("{who} can connect without a user name ({anonymous} true), or with {with}")
+            }
+            (true, false) => format!(
+                "{who} can connect without a user name (without {}; {anonymous} false ends that), \
+                 or with {with}",
+                self.name("listener")
+            ),
+            (false, true) => {
+                format!("{who} can connect with {with}, nobody else ({anonymous} false)")
+            }
+            (false, false) => format!(
+                "{who} can connect with {with}, nobody else ({anonymous} true lets everybody in who \
+                 brings no user name)"
             ),
         }
     }

@@ -34,6 +34,7 @@ pub struct Config {
     pub log: LogOptions,
     pub tcp_nodelay: bool,
     pub daemon: bool,
+    pub password_file: Option<String>,
     pub pid_file: Option<String>,
     pub persistence: bool,
     pub persistence_location: String,
@@ -73,6 +74,8 @@ pub enum Command {
     Print(String),
     /// Print the store in this directory.
     Dump(String),
+    /// Change a password file, as these say.
+    Passwd(Vec<String>),
     Help,
     Version,
 }
@@ -112,6 +115,7 @@ impl Default for Config {
             log: LogOptions::default(),
             tcp_nodelay: true,
             daemon: false,
+            password_file: None,
             pid_file: None,
             persistence: false,
             persistence_location: ".".to_string(),
@@ -196,6 +200,11 @@ impl Config {
 
     /// Settles what depends on several settings.
     fn complete(&mut self) -> Result<(), String> {
+        self.broker.passwords = self.password_file.is_some();
+        if self.broker.passwords && !cfg!(feature = "passwords") {
+            let name = self.name("password-file");
+            return Err(format!("{name}: this midge was built without passwords"));
+        }
         self.complete_listeners();
         self.complete_persistence()
     }

@@ -41,6 +41,12 @@ pub enum Verdict {
 type Seen = HashMap<(Option<usize>, &'static str), String>;
 
 pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Fault> {
+    // It has flags of its own.
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "passwd"
+    {
+        return Ok(Command::Passwd(rest.to_vec()));
+    }
     let matches = flags::parse(arguments).map_err(Fault::flags)?;
     if matches.opt_present("help") {
         return Ok(Command::Help);
@@ -75,8 +81,16 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     let completed = config.complete();
     let is_faulty = config.given.iter().any(|given| given.is_wrong());
     if matches.opt_present("test-config") {
-        let is_good = !is_faulty && completed.is_ok();
-        let text = report::test(&config, completed.err());
+        let mut incomplete = completed.err();
+        let mut users = None;
+        if let (None, Some(file)) = (&incomplete, &config.password_file) {
+            match outside.users(file) {
+                Ok(summary) => users = Some(summary),
+                Err(faults) => incomplete = Some(faults.join("\n")),
+            }
+        }
+        let is_good = !is_faulty && incomplete.is_none();
+        let text = report::test(&config, users, incomplete);
         return Ok(Command::Test { text, is_good });
     }
     if let Some(given) = config.given.iter().find(|given| given.is_wrong()) {

@@ -87,7 +87,7 @@ impl Config {
 }
 
 /// The text of `--test-config`: a line for each setting that was given, then what would be done.
-pub fn test(config: &Config, incomplete: Option<String>) -> String {
+pub fn test(config: &Config, users: Option<String>, incomplete: Option<String>) -> String {
     let mut text = String::new();
     for given in &config.given {
         if !matches!(given.name.as_str(), "test-config" | "config-file") {
@@ -104,7 +104,11 @@ pub fn test(config: &Config, incomplete: Option<String>) -> String {
         let who = config.who_can_connect(index);
         text += &format!("{}: {who}.\n", listener.origin);
     }
-    text + &format!("{}.\nThe configuration is good.\n", config.what_is_kept())
+    text += &format!("{}.\n", config.what_is_kept());
+    if let Some(users) = users {
+        text += &format!("{users}.\n");
+    }
+    text + "The configuration is good.\n"
 }
 
 /// The text of `--print-config`: a file that says the same again.

@@ -10,8 +10,8 @@ use super::setting::Scope::{self, Bridge, File, ListenerInFile, Plugin, Program,
 use super::setting::Setting;
 use super::value::Kind::{Bool, Flag, Number, Numbers, Text, Texts};
 use super::values::{
-    address, auto_id_prefix, domain, durable, expiration, listener, persistence_location, protocol,
-    queue_overflow, versions, within,
+    address, auto_id_prefix, domain, durable, expiration, listener, password_file,
+    persistence_location, protocol, queue_overflow, versions, within,
 };
 use crate::logging::{LogType, TimeFormat};
 use crate::net::Host;
@@ -41,6 +41,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "listener-allow-anonymous", short: NONE, scope: ListenerInFile, kind: Bool, default: "as allow_anonymous",
         help: "let them in through this listener, whatever allow_anonymous says",
         effect: Listener(|l, v| { l.allow_anonymous = Some(v.bool()); Ok(()) }) },
+    Setting { name: "password-file", short: NONE, scope: Security, kind: Text("FILE"), default: NONE,
+        help: "the users, and what their passwords are checked against; midge passwd writes it, SIGHUP reads it again",
+        effect: Either(|c, v| { c.password_file = Some(password_file(&v.text())?); Ok(()) },
+            |_, _| Err("a listener cannot have users of its own yet: leave per_listener_settings out".to_string())) },
     Setting { name: "max-connections", short: NONE, scope: Scope::Listener, kind: Number(-1, U32, "N"), default: "-1",
         help: "clients connected at once through a listener; -1 for any number",
         effect: Listener(|l, v| { l.options.connections_max = v.count(); Ok(()) }) },
@@ -215,7 +219,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::approximated(Scope::Global, "log-facility", Number(0, 7, "N"), "there is no syslog: what goes to standard error is kept by systemd's journal"),
 
     // Not there yet, and missed.
-    Setting::missing(Security, "password-file", Text("FILE"), NONE, "password files are not there yet: midge would know no user, and let nobody in or everybody"),
     Setting::missing(Security, "acl-file", Text("FILE"), NONE, "ACL files are not there yet: everybody could read and write everything"),
     Setting::missing(Security, "psk-file", Text("FILE"), NONE, TLS),
     Setting::missing(Scope::Listener, "cafile", Text("FILE"), NONE, TLS),

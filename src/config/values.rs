@@ -34,6 +34,13 @@ pub fn persistence_location(text: &str) -> Result<String, String> {
     }
 }
 
+pub fn password_file(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must be a file".to_string()),
+        _ => Ok(text.to_string()),
+    }
+}
+
 /// Milliseconds, see [`crate::broker::limits::Durability`].
 pub fn within(text: &str) -> Result<u64, String> {
     const LONGEST: u64 = 3_600_000;

@@ -101,6 +101,10 @@ impl Outside for Files {
         location.map(ToString::to_string)
     }
 
+    fn users(&self, path: &str) -> Result<String, Vec<String>> {
+        Ok(format!("The users of {path}"))
+    }
+
     fn is_root(&self) -> bool {
         self.is_root
     }

@@ -36,6 +36,10 @@ impl Outside for Files<'_> {
         None
     }
 
+    fn users(&self, path: &str) -> Result<String, Vec<String>> {
+        Ok(format!("The users of {path}"))
+    }
+
     fn is_root(&self) -> bool {
         self.0.len() == 2
     }

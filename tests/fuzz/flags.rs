@@ -34,6 +34,7 @@ fn read(line: &[u8]) {
     match Config::read(&flags, &Nowhere) {
         Ok(Command::Help) => assert!(!config::help().is_empty()),
         Ok(Command::Dump(directory)) => assert!(flags.contains(&directory)),
+        Ok(Command::Passwd(rest)) => assert_eq!(rest, flags[1..]),
         Ok(Command::Version) => {}
         Ok(Command::Test { text, .. } | Command::Print(text)) => text.lines().for_each(check_line),
         Ok(Command::Run(config)) => check(&config),
@@ -55,6 +56,10 @@ impl Outside for Nowhere {
 
     fn variable(&self, _: &str) -> Option<String> {
         None
+    }
+
+    fn users(&self, path: &str) -> Result<String, Vec<String>> {
+        Ok(format!("The users of {path}"))
     }
 
     fn is_root(&self) -> bool {

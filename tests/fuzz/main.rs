@@ -1,14 +1,16 @@
 //! The bodies of the fuzz targets, and a replay of their corpus.
 //!
-//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags` and `config`, see `scripts/fuzz.sh` and
-//! docs/testing.md. Here, with plain `cargo test`, each meets every file of its corpus once: seeds
-//! that `seeds.rs` writes, inputs that a fuzzer found worth keeping, and what once went wrong.
-//! `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
+//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags`, `config` and `passwords`, see
+//! `scripts/fuzz.sh` and docs/testing.md. Here, with plain `cargo test`, each meets every file of
+//! its corpus once: seeds that `seeds.rs` writes, inputs that a fuzzer found worth keeping, and
+//! what once went wrong. `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
 
 mod broker;
 mod config;
 mod decode;
 mod flags;
+#[cfg(feature = "passwords")]
+mod passwords;
 mod seeds;
 
 use std::fs;
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 const FILES_MAX: usize = 200;
 const BYTES_MAX: u64 = 300_000;
 
-const TARGETS: [&str; 4] = ["decode", "broker", "flags", "config"];
+const TARGETS: [&str; 5] = ["decode", "broker", "flags", "config", "passwords"];
 
 #[test]
 fn decode_meets_its_corpus() {
@@ -34,6 +36,12 @@ fn broker_meets_its_corpus() {
 #[test]
 fn flags_meet_their_corpus() {
     replay("flags", flags::run);
+}
+
+#[cfg(feature = "passwords")]
+#[test]
+fn passwords_meet_their_corpus() {
+    replay("passwords", passwords::run);
 }
 
 #[test]

@@ -37,9 +37,59 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         bytes.extend(steps.concat());
         ("broker", name.to_string(), bytes)
     }));
+    seeds.push(("broker", "users".to_string(), users()));
     seeds.extend(command_lines().map(|(name, line)| ("flags", name, line.into_bytes())));
     seeds.extend(files().map(|(name, text)| ("config", name.to_string(), text.into_bytes())));
+    let passwords = |(name, text): (&str, String)| ("passwords", name.to_string(), text.into());
+    seeds.extend(password_files().map(passwords));
     seeds
+}
+
+/// Clients whose user names need their passwords; what is said behind a CONNECT waits with it.
+fn users() -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 0, 0, 0x80];
+    let say = |client, packet: &[u8]| [&[step(client, PACKET, 0)], packet].concat();
+    for round in 0..2 {
+        for client in 0..4 {
+            // User name and password are in the bits 8 and 16.
+            bytes.extend(say(client, &[g::CONNECT | 0x40, 0x18 | client]));
+            bytes.extend(say(client, &[g::SUBSCRIBE, 1, 6, 1]));
+        }
+        bytes.push(step(0, END_TURN, 0));
+        bytes.extend(say(1, &[g::PINGREQ]));
+        // One leaves while it waits; then all are answered.
+        bytes.push(step(2, LINE, 0));
+        bytes.push(step(0, ADVANCE, round));
+        (0..4).for_each(|client| bytes.push(step(client, READ, 7)));
+    }
+    bytes
+}
+
+/// As `mosquitto_passwd` writes them, and what is wrong with others.
+fn password_files() -> impl Iterator<Item = (&'static str, String)> {
+    let salt = "CQkJCQkJCQkJCQkJ";
+    // 64 bytes of 0, as a salt too.
+    let hash = format!("{}==", "A".repeat(86));
+    let end = format!("${salt}${hash}\n");
+    [
+        (
+            "good",
+            format!("# users\na:$6{end}\n\nb:$7$101{end}c:$7$1000${hash}${hash}\n"),
+        ),
+        ("plain", "a:secret-and-plain\nb:another-one\n".to_string()),
+        (
+            "argon2id",
+            "a:$argon2id$v=19$m=47104,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g\n".to_string(),
+        ),
+        (
+            "faults",
+            format!(
+                ":$6{end}d:$6{end}d:$6{end}e:$7$0{end}f:$7$9999999{end}g:$6$AAAA${hash}\n\
+                 h:$6${salt}$AAAA\ni:$8$x\nj:$7$1$${hash}\n"
+            ),
+        ),
+    ]
+    .into_iter()
 }
 
 type Make = for<'a> fn(Version, [Properties<'a>; 4]) -> Vec<Packet<'a>>;

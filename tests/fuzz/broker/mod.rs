@@ -14,7 +14,7 @@ mod peer;
 use std::time::{Duration, Instant};
 
 use midge::broker::limits::{Limits, ListenerOptions, Options, QueueOverflow};
-use midge::broker::{Broker, ConnectionId, Turn};
+use midge::broker::{Broker, Check, ConnectionId, Turn, Verdict};
 use midge::packet::QoS;
 
 use grammar::{Input, pick};
@@ -68,6 +68,9 @@ struct World {
     now: Instant,
     peers: [Option<Peer>; CONNECTIONS],
     turn: Turn,
+    /// Clients that wait for their passwords to be checked, and how many have been.
+    asked: Vec<Check>,
+    checked: usize,
     /// What is being said.
     bytes: Vec<u8>,
 }
@@ -82,6 +85,8 @@ impl World {
             now,
             peers: Default::default(),
             turn: Turn::default(),
+            asked: Vec::new(),
+            checked: 0,
             bytes: Vec::new(),
         }
     }
@@ -227,7 +232,27 @@ impl World {
 
     // ---- the shell's side ---------------------------------------------------------------------
 
+    /// What comes of each check: most are right.
+    fn verify(&mut self) {
+        const VERDICTS: [Verdict; 5] = [
+            Verdict::Right,
+            Verdict::Right,
+            Verdict::WrongPassword,
+            Verdict::UnknownUser,
+            Verdict::TooMany,
+        ];
+        for check in std::mem::take(&mut self.asked) {
+            // What it has said since its CONNECT is answered now.
+            self.peers.iter_mut().flatten().for_each(Peer::is_verified);
+            let verdict = VERDICTS[self.checked % VERDICTS.len()];
+            self.broker.verified(check, verdict, self.now);
+            self.checked += 1;
+            self.look();
+        }
+    }
+
     fn advance(&mut self, duration: Duration) {
+        self.verify();
         let end = self.now + duration;
         for _ in 0..DEADLINES_ON_THE_WAY {
             let due = self.broker.poll_timeout();
@@ -264,6 +289,7 @@ impl World {
 
     fn end_turn(&mut self) {
         self.broker.end_turn(&mut self.turn, self.now);
+        self.asked.append(&mut self.turn.verify);
         let Turn { flush, close, .. } = &self.turn;
         for (at, id) in close.iter().enumerate() {
             assert!(!close[..at].contains(id), "a connection is closed twice");
@@ -297,6 +323,7 @@ impl World {
     fn finish(&mut self) {
         for rounds in 0.. {
             assert!(rounds < TURNS_MAX, "there is always more to read");
+            self.verify();
             self.settle();
             let owed: usize = self.peers.iter().flatten().map(|peer| peer.owed).sum();
             if owed == 0 {
@@ -373,6 +400,7 @@ fn options(input: &mut Input) -> Options {
         upgrade_outgoing_qos: more & 2 != 0,
         persistent_client_expiration: (more & 4 != 0).then_some(Duration::from_secs(60)),
         sys_interval: pick(more, 3, [None, Some(10), Some(60), None]).map(Duration::from_secs),
+        passwords: more & 0x80 != 0,
         auto_id_prefix: pick(more, 5, ["auto-", "", "é", "x"]).to_string(),
         ..Options::default()
     }

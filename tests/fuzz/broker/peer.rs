@@ -100,6 +100,13 @@ impl Peer {
         }
     }
 
+    /// Perhaps: then what it has said while it waited is answered in this turn.
+    pub fn is_verified(&mut self) {
+        if self.phase == Phase::Silent {
+            self.said_in_turn = self.said_in_turn.max(self.said.len());
+        }
+    }
+
     /// Reads what was added to what it is owed; `false` where nothing was.
     pub fn look(&mut self, broker: &Broker, rules: &Rules) -> bool {
         let mut few = [IoSlice::new(&[]); SLICES];
