@@ -31,6 +31,7 @@ fn world(users: usize) -> World {
     let mut world = World::with(Options {
         listeners: vec![ListenerOptions {
             allow_anonymous: true,
+            ..ListenerOptions::default()
         }],
         passwords: true,
         ..Options::default()

@@ -53,9 +53,11 @@ fn passwords() -> String {
 
 /// All connect at once, and are let in.
 fn storm(port: u16) {
+    let begun = Instant::now();
     let mut clients: Vec<Client> = (0..CLIENTS)
         .map(|_| Client::open(port, Version::V311))
         .collect();
+    let opened = begun.elapsed();
     for (n, client) in clients.iter_mut().enumerate() {
         let (id, password) = (format!("user{n}"), format!("secret {n}"));
         client.send(&Packet::Connect(Connect {
@@ -64,9 +66,14 @@ fn storm(port: u16) {
             ..connect(Version::V311, &id)
         }));
     }
+    let said = begun.elapsed();
     for client in &mut clients {
         assert_eq!(client.read().connack().reason, ReasonCode::Success);
     }
+    println!(
+        "connections after {opened:.2?}, all CONNECTs sent after {said:.2?}, all let in after {:.2?}",
+        begun.elapsed()
+    );
 }
 
 /// How long messages take from a client to itself, one after the other, while `what` goes on.

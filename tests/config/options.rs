@@ -56,6 +56,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("log_type", "debug", "fatal", "one of error"),
     ("log_timestamp_format", "%F %T", "%Q", "cannot write %Q"),
     ("pid_file", "/run/x.pid", "", "needs a value"),
+    ("password_file", "/etc/x/users", "", "needs a value"),
     ("include_dir", "d", "nowhere", "cannot be listed"),
     ("user", "mosquitto", "", "needs a value"),
     ("autosave_interval", "1800", "-1", "from 0"),
