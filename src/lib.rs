@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `main.rs` | flags → configuration → server; exits | everything below |
 //! | [`config`] | one table of settings, read into plain data | the options others declare |
-//! | [`logging`], [`daemon`] | the log; going to the background | nothing of MQTT |
+//! | [`logging`], [`daemon`], `user` | the log; to the background; not as root | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
 //! | `passwords` | password files: who checks them, `midge passwd` | `broker`, the seam of `net` |
@@ -50,3 +50,5 @@ pub mod persistence;
 pub mod record;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "user")]
+pub mod user;

@@ -16,6 +16,8 @@ use midge::config::{self, Command, Config, System};
 use midge::net::{Changes, Keeper, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
+#[cfg(feature = "user")]
+use midge::user;
 use midge::{daemon, logging, logging::Destination};
 
 /// Exit status for flags that cannot be read, and for what goes wrong later.
@@ -95,15 +97,8 @@ fn serve(mut config: Config) -> Result<(), String> {
     }
     config.broker.seed = RandomState::new().hash_one(process::id());
     config.broker.memory_in_use = resident_bytes;
-    let mut broker = Broker::new(config.broker.clone(), Instant::now());
-    let keeper = keeper(&config, &mut broker)?;
-    info!(target: "notice", "{}.", config.what_is_kept());
-    let theirs = Path::new(&config.persistence_location).join("mosquitto.db");
-    if config.persistence && theirs.exists() {
-        let theirs = theirs.display();
-        warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
-    }
-    let server = Server::new(broker, keeper, config.tcp_nodelay);
+    let broker = Broker::new(config.broker.clone(), Instant::now());
+    let server = Server::new(broker, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
     if let Some(file) = config.password_file.clone() {
         let reload = move || read_again(&file);
@@ -129,10 +124,7 @@ fn serve(mut config: Config) -> Result<(), String> {
         let written = fs::write(path, format!("{}\n", process::id()));
         written.map_err(|error| format!("--pid-file {path}: {error}"))?;
     }
-    daemon::report_ready();
-    let result = server
-        .run()
-        .map_err(|error| format!("the event loop failed: {error}"));
+    let result = keep_and_run(&config, &mut server);
     if let Some(path) = &config.pid_file {
         let _ = fs::remove_file(path);
     }
@@ -149,6 +141,53 @@ fn read_again(password_file: &str) -> Result<Changes, Vec<String>> {
         gate: Some(gate),
         summary,
     })
+}
+
+/// Everything is open that only root could open.
+fn keep_and_run(config: &Config, server: &mut Server) -> Result<(), String> {
+    step_down(config)?;
+    // Who keeps it now must be able to read it after the next start, too.
+    server.keep_with(|broker| keeper(config, broker))?;
+    info!(target: "notice", "{}.", config.what_is_kept());
+    let theirs = Path::new(&config.persistence_location).join("mosquitto.db");
+    if config.persistence && theirs.exists() {
+        let theirs = theirs.display();
+        warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
+    }
+    daemon::report_ready();
+    server
+        .run()
+        .map_err(|error| format!("the event loop failed: {error}"))
+}
+
+/// Root becomes the user of the configuration file, or `mosquitto`, as Mosquitto would.
+#[cfg(feature = "user")]
+fn step_down(config: &Config) -> Result<(), String> {
+    let Some(name) = config.user_to_become() else {
+        return Ok(());
+    };
+    let found = user::find(name).map_err(|error| format!("user {name}: {error}"))?;
+    match (found, &config.user) {
+        (Some(user), _) => {
+            user::become_user(&user).map_err(|error| format!("user {name}: {error}"))?;
+            info!(target: "notice", "Running as {name}.");
+        }
+        (None, Some(_)) => return Err(format!("user {name}: there is no such user")),
+        (None, None) => {
+            warn!("Running as root: there is no user {name} (user NAME names another).")
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "user"))]
+fn step_down(config: &Config) -> Result<(), String> {
+    match (config.user_to_become(), &config.user) {
+        (Some(name), Some(_)) => Err(format!(
+            "user {name}: this midge was built without that; start it as {name}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the store, if anything is to survive, and brings back what is in it.

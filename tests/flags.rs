@@ -1272,7 +1272,8 @@ fn what_is_retained_survives_in_the_directory_that_is_named() {
     let mut client = second.client("a");
     client.subscribe("state", QoS::AtMostOnce);
     assert_eq!(client.payloads(), ["on"]);
-    let refused = run(&flags);
+    let port = free_port().to_string();
+    let refused = run(&[&flags[..], &["-p", &port]].concat());
     assert!(
         refused.stderr.contains("in use by another process"),
         "{}",

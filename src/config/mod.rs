@@ -40,6 +40,7 @@ pub struct Config {
     pub persistence_location: String,
     /// `-c`
     pub file: Option<String>,
+    pub user: Option<String>,
     allow_anonymous: Option<bool>,
     /// See [`Durability`].
     durability: u64,
@@ -120,6 +121,7 @@ impl Default for Config {
             persistence: false,
             persistence_location: ".".to_string(),
             file: None,
+            user: None,
             allow_anonymous: None,
             durability: 0,
             durable: Vec::new(),
@@ -154,17 +156,21 @@ impl Config {
     }
 
     fn set_user(&mut self, name: &str) -> Result<(), String> {
-        match (self.is_root, name) {
-            (true, "root") => Ok(()),
-            (true, _) => Err(format!(
-                "midge cannot become another user yet: start it as {name} (systemd: User={name})"
-            )),
-            (false, _) => {
-                self.aside =
-                    Some("only root can become another user: midge stays who it is".into());
-                Ok(())
-            }
+        if name.contains([' ', ':']) {
+            return Err("must be the name of a user".to_string());
         }
+        self.user = Some(name.to_string());
+        if !self.is_root {
+            self.aside = Some("only root can become another user: midge stays who it is".into());
+        }
+        Ok(())
+    }
+
+    /// Whom root is to become once the ports are open; without a word of it in the file the one
+    /// that Mosquitto would, if there is one.
+    pub fn user_to_become(&self) -> Option<&str> {
+        let name = self.user.as_deref().unwrap_or("mosquitto");
+        (self.is_root && self.file.is_some() && name != "root").then_some(name)
     }
 
     fn add_destination(&mut self, text: &str) -> Result<(), String> {
@@ -271,6 +277,7 @@ mod tests {
             "persistent-client-expiration",
             "log-type",
             "log-dest",
+            "user",
         ];
         let shown =
             |setting: &&Setting| !setting.default.is_empty() && !in_words.contains(&setting.name);

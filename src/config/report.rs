@@ -68,21 +68,11 @@ impl Config {
                 Verdict::Approximated(_) | Verdict::Ignored(_)
             )
         };
-        let mut notices: Vec<String> = self
-            .given
+        self.given
             .iter()
             .filter(is_odd)
             .map(Given::to_string)
-            .collect();
-        let stays_root = self.given.iter().any(|given| given.name == "user");
-        if self.is_root && self.file.is_some() && !stays_root {
-            notices.push(
-                "midge runs as root and stays so: start it as a user of its own \
-                 (systemd: User=mosquitto)"
-                    .to_string(),
-            );
-        }
-        notices
+            .collect()
     }
 }
 

@@ -205,8 +205,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "bind-address", short: NONE, scope: ListenerInFile, kind: Text("ADDRESS"), default: NONE,
         help: "the default listener's address",
         effect: Listener(|l, v| { l.address.host = Host::Named(address(&v.text())?); Ok(()) }) },
-    Setting { name: "user", short: NONE, scope: File, kind: Text("NAME"), default: NONE,
-        help: "nothing to do where midge is not started as root; as root only `root` can be had yet",
+    Setting { name: "user", short: NONE, scope: File, kind: Text("NAME"), default: "mosquitto, if there is one",
+        help: "whom root becomes once the ports and the log are open; root stays root",
         effect: Global(|c, v| c.set_user(&v.text())) },
 
     // Done in another way.

@@ -112,16 +112,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(
-        broker: Broker,
-        keeper: Option<Box<dyn Keeper>>,
-        tcp_nodelay: bool,
-    ) -> io::Result<Server> {
+    pub fn new(broker: Broker, tcp_nodelay: bool) -> io::Result<Server> {
         Ok(Server {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             broker,
-            keeper,
+            keeper: None,
             gate: None,
             reload: None,
             listeners: Vec::new(),
@@ -138,6 +134,15 @@ impl Server {
             tcp_nodelay,
             stopping: false,
         })
+    }
+
+    /// What `open` opens keeps what must survive; before the first turn.
+    pub fn keep_with<E>(
+        &mut self,
+        open: impl FnOnce(&mut Broker) -> Result<Option<Box<dyn Keeper>>, E>,
+    ) -> Result<(), E> {
+        self.keeper = open(&mut self.broker)?;
+        Ok(())
     }
 
     /// Opens a listener; `index` is that of its options in the broker. Returns where it listens.

@@ -3,8 +3,13 @@
 //! Files here are in memory, but for those under `tests/config`, which read like what tutorials
 //! tell people to write, and those that Debian's package of Mosquitto installs.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod documents;
 mod options;
+#[path = "../common/socket.rs"]
+mod socket;
+mod started;
 mod syntax;
 
 use std::collections::BTreeMap;

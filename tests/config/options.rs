@@ -58,7 +58,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("pid_file", "/run/x.pid", "", "needs a value"),
     ("password_file", "/etc/x/users", "", "needs a value"),
     ("include_dir", "d", "nowhere", "cannot be listed"),
-    ("user", "mosquitto", "", "needs a value"),
+    ("user", "mosquitto", "two names", "the name of a user"),
     ("autosave_interval", "1800", "-1", "from 0"),
     ("persistence_file", "mosquitto.db", "", "needs a value"),
     ("memory_limit", "1000000", "1M", "whole number"),

@@ -271,23 +271,18 @@ fn what_is_included_includes_nothing() {
 }
 
 #[test]
-fn root_becomes_nobody_else_unasked() {
-    let sentence = Files::main("user mosquitto\n").as_root().refused();
-    assert!(sentence.contains("systemd: User=mosquitto"), "{sentence}");
-    assert!(
-        Files::main("user root\n")
-            .as_root()
-            .read()
-            .unwrap()
-            .notices()
-            .is_empty()
-    );
-    let notices = Files::main("max_qos 1\n")
-        .as_root()
-        .read()
-        .unwrap()
-        .notices();
-    assert!(notices[0].contains("runs as root"), "{notices:?}");
+fn root_becomes_the_user_of_the_file_and_nobody_else_does() {
+    for (text, user) in [
+        ("user nobody\n", Some("nobody")),
+        ("user root\n", None),
+        ("max_qos 1\n", Some("mosquitto")),
+    ] {
+        let config = Files::main(text).as_root().read().unwrap();
+        assert_eq!(config.user_to_become(), user, "{text}");
+        assert_eq!(config.notices(), [] as [String; 0]);
+        let config = Files::main(text).read().unwrap();
+        assert_eq!(config.user_to_become(), None, "{text}");
+    }
     let notices = Files::main("user mosquitto\n").read().unwrap().notices();
     assert!(notices[0].contains("stays who it is"), "{notices:?}");
 }

@@ -1,0 +1,120 @@
+//! With the real program: what a file of its own makes of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+
+use midge::packet::{Connect, PropertyId, ReasonCode, Version};
+
+use crate::common::connect;
+use crate::socket::{Midge, free_port, run, temporary};
+
+#[test]
+fn each_listener_has_its_own_terms() {
+    let (open, closed, path) = (free_port(), free_port(), temporary("listeners.conf"));
+    let text = format!(
+        "listener {open} 127.0.0.1\nallow_anonymous true\nmax_qos 1\nauto_id_prefix all-\n\
+         max_topic_alias 3\nmax_connections 1\n\
+         listener {closed} 127.0.0.1 # nobody\nlistener_allow_anonymous false\n"
+    );
+    fs::write(&path, text).unwrap();
+    let mut broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(open);
+    let (_client, connack) = broker.try_connect(connect(Version::V5, ""));
+    let properties = connack.connack().properties;
+    assert_eq!(properties.number(PropertyId::MaximumQoS), Some(1));
+    assert_eq!(properties.number(PropertyId::TopicAliasMaximum), Some(3));
+    let id = properties.text(PropertyId::AssignedClientIdentifier);
+    assert!(id.is_some_and(|id| id.starts_with("all-")), "{id:?}");
+    let (_, connack) = broker.try_connect(connect(Version::V5, "second"));
+    assert_eq!(connack.connack().reason, ReasonCode::QuotaExceeded);
+    broker.port = closed;
+    let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
+    assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+    let named = Connect {
+        user_name: Some("ann"),
+        ..connect(Version::V311, "a")
+    };
+    let (_, connack) = broker.try_connect(named);
+    assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_does_not_do_what_it_says_is_in_the_log() {
+    let (port, path) = (free_port(), temporary("odd.conf"));
+    fs::write(
+        &path,
+        format!("listener {port} 127.0.0.1\nretry_interval 20\n"),
+    )
+    .unwrap();
+    let broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(port);
+    broker.logs("odd.conf:2: retry_interval 20: ignored: messages are sent again");
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_wrong_ends_with_status_1_and_one_sentence() {
+    let path = temporary("wrong.conf");
+    fs::write(&path, "listener 1883\ncafile /etc/ca.pem\nnonsense\n").unwrap();
+    let file = path.to_str().unwrap();
+    let exit = run(&["-c", file]);
+    assert_eq!((exit.status, exit.stderr.lines().count()), (Some(1), 1));
+    let expected = format!("midge: {file}:2: cafile /etc/ca.pem: TLS is not there yet");
+    assert!(exit.stderr.starts_with(&expected), "{}", exit.stderr);
+    let exit = run(&["-c", file, "--test-config"]);
+    assert_eq!(exit.status, Some(1));
+    assert!(
+        exit.stdout.contains(":3: nonsense: there is no such"),
+        "{}",
+        exit.stdout
+    );
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[cfg(feature = "user")]
+fn root_becomes_another_user_before_it_opens_what_it_keeps() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("not tested: only root can become another user");
+        return;
+    }
+    let (port, path, kept) = (free_port(), temporary("user.conf"), temporary("kept"));
+    let nobody = midge::user::find("nobody")
+        .unwrap()
+        .expect("there is nobody");
+    fs::create_dir(&kept).unwrap();
+    chown(&kept, Some(nobody.uid), Some(nobody.gid)).unwrap();
+    let location = kept.to_str().unwrap();
+    let text = |user: &str| {
+        format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser {user}\n\
+             persistence true\npersistence_location {location}\n"
+        )
+    };
+    fs::write(&path, text("nobody")).unwrap();
+    let broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(port);
+    broker.client("a").ping();
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let ids = line.unwrap().split_whitespace();
+        ids.map(|id| id.parse().unwrap()).collect::<Vec<u32>>()
+    };
+    assert_eq!(line("Uid:"), [nobody.uid; 4]);
+    assert_eq!(line("Gid:"), [nobody.gid; 4]);
+    assert_eq!(line("Groups:"), [nobody.gid]);
+    for entry in fs::read_dir(&kept).unwrap() {
+        assert_eq!(entry.unwrap().metadata().unwrap().uid(), nobody.uid);
+    }
+    assert_eq!(broker.stop().status, Some(0));
+    fs::write(&path, text("no-such-user")).unwrap();
+    let exit = run(&["-c", path.to_str().unwrap()]);
+    assert_eq!(exit.status, Some(1));
+    assert!(
+        exit.stderr
+            .contains("user no-such-user: there is no such user"),
+        "{}",
+        exit.stderr
+    );
+    fs::remove_file(path).unwrap();
+    fs::remove_dir_all(kept).unwrap();
+}
