@@ -117,6 +117,28 @@ fn a_turn_does_so_much_and_others_are_served_between() {
 }
 
 #[test]
+fn very_many_and_very_long_passwords_take_turns_and_all_are_checked() {
+    let mut world = world(1);
+    let long = "x".repeat(60_000);
+    let greedy: Vec<Client> = (1..10u8)
+        .map(|n| from(&mut world, [203, 0, 113, n], "u0", &long))
+        .collect();
+    let clients: Vec<Client> = (0..500).map(|_| world.accept_from(HOME, V5)).collect();
+    for client in &clients {
+        let mut bytes = vec![];
+        Packet::Connect(login("", "u0", "p0")).encode(V5, &mut bytes);
+        world.deliver_bytes(*client, &bytes);
+    }
+    world.turn();
+    for client in clients {
+        assert!(is_in(&mut world, client));
+    }
+    for client in greedy {
+        world.expect_refused(client, R::BadUserNameOrPassword);
+    }
+}
+
+#[test]
 fn the_first_wrong_password_is_told_at_once_and_the_next_ones_later_and_later() {
     let mut world = world(1);
     let mut delay = DELAY;

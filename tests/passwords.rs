@@ -92,7 +92,7 @@ fn without_a_user_name_the_listener_decides() {
         world.expect_refused(client, R::NotAuthorized);
         assert_eq!(world.asked, []);
     }
-    // [MQTT-3.1.2-21] only 5.0 has passwords without names: they are nobody's.
+    // Only 5.0 has passwords without names: they are nobody's.
     let mut world = World::with(users(true));
     let client = world.try_connect(Connect {
         password: Some(b"secret"),

@@ -71,7 +71,7 @@ fn storm(port: u16) {
         assert_eq!(client.read().connack().reason, ReasonCode::Success);
     }
     println!(
-        "connections after {opened:.2?}, all CONNECTs sent after {said:.2?}, all let in after {:.2?}",
+        "connections after {opened:.2?}, CONNECTs sent after {said:.2?}, all let in after {:.2?}",
         begun.elapsed()
     );
 }

@@ -154,14 +154,19 @@ impl Broker {
         leftover.extend_from_slice(bytes);
         self.checks.held_bytes += bytes.len();
         if leftover.len() > Limits::HELD_BYTES_MAX {
-            self.refuse(id, busy(), now);
+            self.end_wait(
+                id,
+                "it sends too much while its password is being checked",
+                now,
+            );
         }
         while self.checks.held_bytes > Limits::HELD_BYTES_OF_ALL_MAX {
             // Not whoever came last: those who send much must not keep out those who send little.
             let Some(largest) = self.largest_held() else {
                 unreachable!("nobody holds what is held");
             };
-            self.refuse(largest, busy(), now);
+            let why = "clients whose passwords are being checked send too much, and it most";
+            self.end_wait(largest, why, now);
         }
     }
 
@@ -179,8 +184,15 @@ impl Broker {
 
     /// Its password was not checked in time.
     pub(super) fn waited_in_vain(&mut self, id: ConnectionId, now: Millis) {
-        let peer = self.connections[id].peer;
-        warn!("A client at {peer} is refused: its password could not be checked in time.");
+        self.end_wait(id, "its password could not be checked in time", now);
+    }
+
+    /// It may try again.
+    fn end_wait(&mut self, id: ConnectionId, why: &str, now: Millis) {
+        let connection = &self.connections[id];
+        let connect = first_connect(&connection.leftover, connection.version);
+        let client_id = Printable(connect.map_or("", |(connect, _)| connect.client_id));
+        warn!("Client {client_id} [{}] refused: {why}.", connection.peer);
         self.refuse(id, busy(), now);
     }
 

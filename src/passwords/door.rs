@@ -28,6 +28,10 @@ use crate::net::Gate;
 
 /// Iterations in a turn: about 0.2 ms on a PC, 5 ms on the slowest boards.
 pub const ITERATIONS_PER_TURN: u32 = 250;
+/// Bytes hashed in a turn to see who is known, with what each costs besides: a thousand clients
+/// take a few turns, and passwords of 64 KiB do not hold up others either.
+const LOOKED_AT_PER_TURN: usize = 64 << 10;
+const LOOK: usize = 256;
 /// Credentials that were right and are known; the oldest makes room for a new one.
 pub const KNOWN_MAX: usize = 10_000;
 
@@ -45,8 +49,12 @@ pub struct Door {
     known: HashSet<Mark>,
     /// The same, by age.
     known_by_age: VecDeque<Mark>,
-    /// In order of arrival.
+    /// Who has come and was not looked at.
+    arrived: VecDeque<Check>,
+    /// Who is not known, in order of arrival.
     line: VecDeque<Check>,
+    /// What is left of [`LOOKED_AT_PER_TURN`].
+    looks: usize,
     current: Option<Work>,
     strikes: Strikes,
     /// For user names.
@@ -74,7 +82,9 @@ impl Door {
             key: <Hmac<Sha256>>::new_from_slice(secret).expect("HMAC takes keys of any length"),
             known: HashSet::new(),
             known_by_age: VecDeque::new(),
+            arrived: VecDeque::new(),
             line: VecDeque::new(),
+            looks: 0,
             current: None,
             strikes: Strikes::default(),
             hasher: RandomState::new(),
@@ -82,7 +92,9 @@ impl Door {
         }
     }
 
-    fn mark(&self, credentials: &Credentials) -> Mark {
+    fn mark(&mut self, credentials: &Credentials) -> Mark {
+        let bytes = credentials.user_name.len() + credentials.password.len();
+        self.looks = self.looks.saturating_sub(LOOK + bytes);
         let mut mac = self.key.clone();
         mac.update(&(credentials.user_name.len() as u64).to_le_bytes());
         mac.update(credentials.user_name.as_bytes());
@@ -107,15 +119,21 @@ impl Door {
         let Some(credentials) = broker.credentials(check) else {
             return;
         };
-        if self.known.contains(&self.mark(&credentials)) {
-            broker.verified(check, Verdict::Right, self.now);
+        let mark = self.mark(&credentials);
+        match self.known.contains(&mark) {
+            true => broker.verified(check, Verdict::Right, self.now),
+            false => self.line.push_back(check),
+        }
+    }
+
+    /// Those who have left are still in the queues; there must not be more and more of them.
+    fn forget_the_left(&mut self, broker: &Broker) {
+        if self.arrived.len() + self.line.len() <= 2 * Limits::WAITING_MAX {
             return;
         }
-        self.line.push_back(check);
-        // Those who have left are still in it.
-        if self.line.len() > 2 * Limits::WAITING_MAX {
-            let strikes = &mut self.strikes;
-            self.line.retain(|check| {
+        let strikes = &mut self.strikes;
+        for queue in [&mut self.arrived, &mut self.line] {
+            queue.retain(|check| {
                 let waits = broker.credentials(*check).is_some();
                 if !waits {
                     strikes.ended(*check);
@@ -128,7 +146,9 @@ impl Door {
     /// The next whose turn it is.
     fn next(&mut self, broker: &mut Broker) -> Option<Work> {
         self.strikes.release(broker, self.now, &mut self.line);
-        while let Some(check) = self.line.pop_front() {
+        while self.looks > 0
+            && let Some(check) = self.line.pop_front()
+        {
             let Some(credentials) = broker.credentials(check) else {
                 self.strikes.ended(check);
                 continue;
@@ -179,8 +199,13 @@ impl Work {
 impl Gate for Door {
     fn check(&mut self, broker: &mut Broker, turn: &Turn, now: Instant) {
         self.now = now;
-        for check in &turn.verify {
-            self.take_in(broker, *check);
+        self.looks = LOOKED_AT_PER_TURN;
+        self.arrived.extend(&turn.verify);
+        self.forget_the_left(broker);
+        while self.looks > 0
+            && let Some(check) = self.arrived.pop_front()
+        {
+            self.take_in(broker, check);
         }
         let Some(mut work) = self.current.take().or_else(|| self.next(broker)) else {
             return;
@@ -210,9 +235,10 @@ impl Gate for Door {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match self.current.is_some() || !self.line.is_empty() {
-            true => Some(self.now),
-            false => self.strikes.next(),
+        let idle = self.current.is_none() && self.line.is_empty() && self.arrived.is_empty();
+        match idle {
+            true => self.strikes.next(),
+            false => Some(self.now),
         }
     }
 }
