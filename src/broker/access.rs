@@ -1,10 +1,10 @@
 //! Who may do what.
 //!
-//! Asked once for each CONNECT, PUBLISH and SUBSCRIBE. Without ACL files there is little to know:
-//! whether a listener takes clients without a user name, whether others need a password (which
-//! `verify.rs` sees to), and which topics are the server's.
+//! What holds for all clients: whether a listener takes those without a user name, whether others
+//! need a password (which `verify.rs` sees to), and which topics are the server's. What an ACL file
+//! says of each is in `authority.rs`.
 
-use super::limits::ListenerOptions;
+use super::limits::{Limits, ListenerOptions};
 use super::verify::{self, Verdict};
 use crate::packet::{Connect, ReasonCode, Refusal, TopicName};
 
@@ -27,6 +27,11 @@ pub fn may_connect(
     users: bool,
     connect: &Connect,
 ) -> Result<Entry, Refusal> {
+    let name = connect.user_name;
+    if name.is_some_and(|name| name.len() > Limits::USER_NAME_BYTES_MAX) {
+        let why = "a user name must not have more than 1,024 bytes";
+        return Err(Refusal::new(ReasonCode::BadUserNameOrPassword, why));
+    }
     match (connect.user_name, connect.password) {
         (Some(_), Some(_)) if users => return Ok(Entry::ByPassword),
         (Some(_), None) if users => {
@@ -68,6 +73,20 @@ pub fn may_publish(topic: TopicName) -> Result<(), Refusal> {
         return Err(Refusal::new(ReasonCode::TopicNameInvalid, why));
     }
     Ok(())
+}
+
+pub fn no_line_to_write() -> Refusal {
+    Refusal::new(
+        ReasonCode::NotAuthorized,
+        "the ACL file does not let the client write to this topic",
+    )
+}
+
+pub fn no_line_to_subscribe() -> Refusal {
+    Refusal::new(
+        ReasonCode::NotAuthorized,
+        "the ACL file has subscribe lines, and none lets the client subscribe to this filter",
+    )
 }
 
 /// PUBLISH and Will with RETAIN where the operator has none of it [MQTT-3.2.2-13].

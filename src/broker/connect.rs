@@ -143,6 +143,9 @@ impl Broker {
         }
         let client_id = self.client_id(id, connect)?;
         self.check_client_id(&client_id)?;
+        if let Some(will) = &connect.will {
+            self.may_leave_will(id, &client_id, connect.user_name, will.topic)?;
+        }
         let assigned = connect.client_id.is_empty();
         let expiry_interval = self.expiry_interval(connect);
         // One that is not durable ends with its connection.
@@ -297,6 +300,8 @@ impl Broker {
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
         self.connected_through[connection.listener] += 1;
+        self.introduce(id, session_id, connect.user_name);
+        let connection = &mut self.connections[id];
         // [MQTT-3.1.2-22] one and a half times the keep alive; 0 turns it off.
         let seconds = u32::from(terms.keep_alive);
         connection.silence_max = seconds * 1_500;

@@ -4,10 +4,13 @@
 //! client can take is decided here: QoS 0 while it owes us less than the soft limit of reading,
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
+use super::acl::Access;
+use super::authority::Asked;
 use super::connection::{Sending, Sent};
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::{Content, Message};
+use super::retained::source_len;
 use super::subscriptions::{GroupId, Matches, Subscriber};
 use super::template::Template;
 use super::waiting::delivery;
@@ -33,6 +36,8 @@ impl Publication<'_> {
 /// A publication and the one copy of it, as soon as somebody keeps it.
 pub(super) struct Outgoing<'a> {
     pub publication: &'a Publication<'a>,
+    /// For asking who may read it.
+    pub asked: Asked<'a>,
     pub kept: Option<Message>,
     /// For making that copy.
     pub scratch: Vec<u8>,
@@ -109,6 +114,7 @@ impl Broker {
     ) -> Result<usize, Refusal> {
         let mut outgoing = Outgoing {
             publication,
+            asked: self.authority.asked(publication.content.topic),
             kept: None,
             scratch: std::mem::take(&mut self.scratch.message),
             template: None,
@@ -149,12 +155,13 @@ impl Broker {
             }
             return Ok(());
         }
-        self.retained
-            .admit(topic, outgoing.len(), &self.options.limits)?;
+        let publisher = outgoing.publication.publisher;
+        let source = publisher.and_then(|id| self.authority.source(&self.sessions[id]));
+        let len = outgoing.len() + source_len(&source);
+        self.retained.admit(topic, len, &self.options.limits)?;
         if let Some(at) = content.expires_at {
             self.sweep_by(at);
         }
-        let publisher = outgoing.publication.publisher;
         let publisher_hash = publisher.map_or(0, |id| self.sessions[id].identity());
         // The server's own figures are new after each start.
         if self.journal.is_on() && publisher.is_some() {
@@ -166,7 +173,8 @@ impl Broker {
                     .retained(content, *qos, publisher_hash, is_acknowledged);
             }
         }
-        self.retained.store(outgoing.message(), publisher_hash);
+        self.retained
+            .store(outgoing.message(), publisher_hash, source);
         Ok(())
     }
 
@@ -192,7 +200,8 @@ impl Broker {
         reached
     }
 
-    /// Delivers to the session whose subscriptions `own` are; `false` if No Local leaves none.
+    /// Delivers to the session whose subscriptions `own` are; `false` if No Local leaves none, or
+    /// the client may not read it.
     fn deliver_matched(
         &mut self,
         own: &[Subscriber],
@@ -222,6 +231,10 @@ impl Broker {
             }
             retain_as_published |= subscriber.retain_as_published;
         }
+        let session = own[0].session;
+        if !self.may(session, Access::Read, outgoing.asked) {
+            granted = None;
+        }
         if let Some(granted) = granted {
             let way = Way {
                 qos: self.outgoing_qos(qos, granted),
@@ -230,7 +243,7 @@ impl Broker {
                 subscription_ids: &subscription_ids,
                 group: None,
             };
-            self.deliver(own[0].session, way, outgoing, now);
+            self.deliver(session, way, outgoing, now);
         }
         self.scratch.subscription_ids = subscription_ids;
         granted.is_some()
@@ -261,6 +274,8 @@ impl Broker {
         now: Millis,
     ) {
         let Publication { qos, retain, .. } = *outgoing.publication;
+        // It is known that it may: now it is known for the next time as well.
+        let _ = self.may(member.session, Access::Read, outgoing.asked);
         let way = Way {
             // [MQTT-4.8.2-3]
             qos: self.outgoing_qos(qos, member.qos),
@@ -283,7 +298,7 @@ impl Broker {
         let first = self.subscriptions.next_turn(group);
         let mut best: Option<(Readiness, Subscriber)> = None;
         for member in self.subscriptions.members(group, first) {
-            if Some(member.session) == except {
+            if Some(member.session) == except || !self.is_reader(member, outgoing) {
                 continue;
             }
             let qos = self.outgoing_qos(qos, member.qos);
@@ -296,6 +311,14 @@ impl Broker {
             }
         }
         best
+    }
+
+    fn is_reader(&self, member: &Subscriber, outgoing: &Outgoing) -> bool {
+        !self.authority.is_on() || {
+            let session = &self.sessions[member.session];
+            self.authority
+                .would_allow(session, Access::Read, outgoing.asked)
+        }
     }
 
     /// `None` where the message would be dropped.

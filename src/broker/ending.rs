@@ -227,6 +227,13 @@ impl Broker {
             return;
         };
         self.journal.no_will(session.queue);
+        // Other rules may be in force than when the client connected.
+        if let Err(refusal) = self.may_publish(id, will.message.topic()) {
+            let client_id = Printable(&self.sessions[id].client_id);
+            warn!("The will of {client_id} is not published: {}.", refusal.why);
+            self.connections.counters.dropped += 1;
+            return;
+        }
         let content = will.content(now);
         let publisher = Some(id);
         let mut publication = Publication {

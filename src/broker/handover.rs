@@ -78,6 +78,7 @@ impl Broker {
         };
         let mut outgoing = Outgoing {
             publication: &publication,
+            asked: self.authority.asked(publication.content.topic),
             kept: Some(delivery.message.clone()),
             scratch: Vec::new(),
             template: None,

@@ -211,6 +211,19 @@ impl Limits {
     pub const HELD_BYTES_OF_ALL_MAX: usize = 16 << 20;
     /// Bytes of a Client Identifier.
     pub const CLIENT_ID_BYTES_MAX: usize = 1_024;
+    /// Bytes of a user name: it is kept as long as the session.
+    pub const USER_NAME_BYTES_MAX: usize = 1_024;
+    /// Bytes of an ACL file, and lines in it that say something.
+    pub const ACL_FILE_BYTES_MAX: usize = 16 << 20;
+    pub const ACL_LINES_MAX: usize = 100_000;
+    pub const ACL_GROUPS_MAX: usize = 1_000;
+    pub const ACL_GROUPS_PER_USER: usize = 64;
+    pub const ACL_RANGES_PER_LINE: usize = 16;
+    /// Said about one file.
+    pub const ACL_WARNINGS_MAX: usize = 100;
+    /// What a session may do with topics is remembered for so many, a power of 2, of such length.
+    pub const DECISIONS_PER_SESSION: usize = 64;
+    pub const DECISION_TOPIC_BYTES: usize = 256;
 
     /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get
     /// it beyond the soft one, and it is disconnected.

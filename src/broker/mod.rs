@@ -8,10 +8,14 @@
 //!
 //! This file has the verbs; `receive.rs` has the way from bytes to packets. What packets do is in
 //! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
-//! `deliver.rs`, `waiting.rs` and `pump.rs`, what survives a stop in `journal.rs` and `restore.rs`,
-//! how passwords are asked for in `verify.rs`.
+//! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
+//! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
+//! `verify.rs`.
 
 mod access;
+pub mod acl;
+pub mod acl_file;
+mod authority;
 mod connect;
 mod connection;
 mod deadlines;
@@ -20,6 +24,7 @@ mod delivery;
 mod draft;
 mod ending;
 mod entrance;
+pub mod explain;
 mod groups;
 mod handover;
 mod hash;
@@ -61,6 +66,7 @@ use log::{info, warn};
 
 use crate::packet::{ReasonCode, Refusal};
 use crate::record::Batch;
+use authority::Authority;
 use connection::{Connections, Phase};
 use deadlines::{Deadline, Deadlines, Millis, Timer};
 use deliver::Scratch;
@@ -128,6 +134,7 @@ pub struct Broker {
     /// What the broker's clock said then.
     started_at: Millis,
     hash: Seeded,
+    authority: Authority,
     connections: Connections,
     sessions: Sessions,
     subscriptions: Subscriptions,
@@ -162,6 +169,7 @@ impl Broker {
             started: now,
             started_at: 0,
             hash,
+            authority: Authority::new(hash),
             connections: Connections::default(),
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),

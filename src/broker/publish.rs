@@ -64,7 +64,8 @@ impl Broker {
             retain,
             publisher: Some(session),
         };
-        let outcome = access::may_publish(topic)
+        let outcome = self
+            .may_publish(session, topic)
             .and_then(|()| self.check_size(publish.payload))
             .and_then(|()| self.publish(&publication, now));
         self.answer_publish(id, session, &publish, outcome);

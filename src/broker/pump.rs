@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use super::acl::Access;
 use super::connection::{Connections, Sending, Sent};
 use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::{Way, subscription_ids};
@@ -50,6 +51,17 @@ impl Broker {
         };
         let packet_id = inflight.packet_id;
         let sequence = inflight.delivery().map_or(0, |delivery| delivery.sequence);
+        // Rules may have changed, and so may the user name of the client.
+        let topic = inflight.delivery().map(|delivery| delivery.message.topic());
+        let authority = &self.authority;
+        let is_reader =
+            |topic| authority.would_allow(session, Access::Read, authority.asked(topic));
+        if !topic.is_none_or(is_reader) {
+            session.pending_mut().give_up_resending();
+            self.journal.done(session.queue, sequence);
+            self.journal.not_sent(session.queue, packet_id);
+            return true;
+        }
         let sent = match &inflight.state {
             InflightState::Released => {
                 let release = Packet::PubRel(Ack::new(packet_id, ReasonCode::Success));
@@ -108,6 +120,12 @@ impl Broker {
         // [MQTT-3.3.2-5]
         if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
+            self.journal.done(queue, sequence);
+            return true;
+        }
+        // The rules may be others than when it was queued.
+        let asked = self.authority.asked(delivery.message.topic());
+        if !self.authority.allows(session, Access::Read, asked) {
             self.journal.done(queue, sequence);
             return true;
         }
@@ -176,7 +194,7 @@ impl Broker {
         now: Millis,
     ) -> (Progress, usize) {
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
-        let journal = &mut self.journal;
+        let (journal, authority) = (&mut self.journal, &self.authority);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
         let receive_maximum = connections[connection].receive_maximum;
         // While others wait in the queue, they and the retained ones go by turns.
@@ -193,7 +211,7 @@ impl Broker {
             }
             // [MQTT-3.8.3-3]
             let own = replay.except == Some(entry.publisher);
-            if own || message.is_expired(now) {
+            if own || message.is_expired(now) || !authority.allows_replay(session, entry) {
                 return ControlFlow::Continue(());
             }
             let qos = if upgrade {

@@ -227,7 +227,8 @@ impl Restore<'_> {
         let Broker {
             retained, scratch, ..
         } = &mut *self.broker;
-        retained.store(Message::new(&content, qos, &mut scratch.message), publisher);
+        let message = Message::new(&content, qos, &mut scratch.message);
+        retained.store(message, publisher, None);
         if let Some(at) = expires_at {
             self.broker.sweep_by(at);
         }

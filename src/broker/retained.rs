@@ -8,7 +8,9 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
+use std::rc::Rc;
 
+use super::acl::Identity;
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::{Content, Message};
@@ -24,9 +26,20 @@ pub struct Entry {
     /// Hash of the client id of whoever published it, for its own No Local subscriptions; 0 for
     /// the server itself.
     pub publisher: u64,
+    /// As who it was published, where an ACL file was in force.
+    pub source: Option<Rc<Identity>>,
+}
+
+/// Bytes that a source counts for: its client may be gone, and nobody else keep it.
+pub fn source_len(source: &Option<Rc<Identity>>) -> usize {
+    source.as_ref().map_or(0, |source| source.byte_count())
 }
 
 impl Entry {
+    fn len(&self) -> usize {
+        self.message.len() + source_len(&self.source)
+    }
+
     fn topic(&self) -> &[u8] {
         self.message.topic().as_bytes()
     }
@@ -80,12 +93,6 @@ impl Retained {
         self.stamp
     }
 
-    pub fn get(&self, topic: TopicName) -> Option<&Message> {
-        self.by_topic
-            .get(topic.as_bytes())
-            .map(|entry| &entry.message)
-    }
-
     /// Whether just this message is there, from that publisher.
     pub fn has(&self, content: &Content, qos: QoS, publisher: u64) -> bool {
         let Some(entry) = self.by_topic.get(content.topic.as_bytes()) else {
@@ -106,7 +113,7 @@ impl Retained {
         {
             return Ok(());
         }
-        let (count, bytes) = match self.get(topic) {
+        let (count, bytes) = match self.by_topic.get(topic.as_bytes()) {
             // No more than there was, even where limits are lower than they were.
             Some(old) if len <= old.len() => return Ok(()),
             Some(old) => (self.len() - 1, self.bytes - old.len()),
@@ -120,24 +127,25 @@ impl Retained {
     }
 
     /// [MQTT-3.3.1-5] replaces the topic's message.
-    pub fn store(&mut self, message: Message, publisher: u64) {
+    pub fn store(&mut self, message: Message, publisher: u64, source: Option<Rc<Identity>>) {
         self.stamp += 1;
-        self.bytes += message.len();
         let stamp = self.stamp;
         let entry = Entry {
             message,
             stamp,
             publisher,
+            source,
         };
+        self.bytes += entry.len();
         if let Some(old) = self.by_topic.replace(entry) {
-            self.bytes -= old.message.len();
+            self.bytes -= old.len();
         }
     }
 
     /// [MQTT-3.3.1-6] an empty payload removes it; whether there was one.
     pub fn remove(&mut self, topic: TopicName) -> bool {
         let old = self.by_topic.take(topic.as_bytes());
-        self.bytes -= old.as_ref().map_or(0, |old| old.message.len());
+        self.bytes -= old.as_ref().map_or(0, |old| old.len());
         old.is_some()
     }
 
@@ -146,7 +154,7 @@ impl Retained {
         self.by_topic.retain(|entry| {
             let expired = entry.message.is_expired(now);
             if expired {
-                self.bytes -= entry.message.len();
+                self.bytes -= entry.len();
                 gone(entry.message.topic());
             }
             !expired

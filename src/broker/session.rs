@@ -3,6 +3,7 @@
 //! There may be very many that do nothing: what only some need has memory of its own.
 
 use super::ConnectionId;
+use super::authority::Who;
 use super::deadlines::Deadline;
 use super::ending::Will;
 use super::hash::Seeded;
@@ -18,6 +19,8 @@ pub const NEVER_EXPIRES: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct Session {
     pub client_id: Box<str>,
+    /// As what the client connected last, where that matters, see [`super::authority`].
+    pub who: Option<Box<Who>>,
     pub connection: Option<ConnectionId>,
     /// Of its queue among the records, see `journal.rs`; 0 where it is not durable.
     pub queue: u32,
@@ -46,6 +49,7 @@ impl Session {
     pub fn new(client_id: Box<str>) -> Session {
         Session {
             client_id,
+            who: None,
             connection: None,
             queue: 0,
             expiry_interval: 0,
@@ -145,6 +149,9 @@ impl Session {
         self.pending().check_invariants(limits);
         self.received.check_invariants();
         self.replays.check_invariants();
+        if let Some(who) = &self.who {
+            who.check_invariants();
+        }
         if self.connection.is_some() {
             assert!(!self.expiry_deadline.is_armed() && !self.will_deadline.is_armed());
         }

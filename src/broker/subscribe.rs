@@ -100,6 +100,7 @@ impl Broker {
         subscription_id: u32,
         now: Millis,
     ) -> Result<ReasonCode, Refusal> {
+        self.may_subscribe(session_id, topic.filter)?;
         let bridge = self.connections[id].bridge;
         let max_qos = self.max_qos(id);
         let session = &mut self.sessions[session_id];
