@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `main.rs` | flags → configuration → server; exits | everything below |
 //! | [`config`] | one table of settings, read into plain data | the options others declare |
+//! | [`reload`] | what is read again on SIGHUP | `broker`, `passwords`, the seam of `net` |
 //! | [`logging`], [`daemon`], `user` | the log; to the background; not as root | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
@@ -24,8 +25,8 @@
 //! 2. `net/socket.rs` reads into the one buffer that all sockets share.
 //! 3. `broker/receive.rs` cuts packets off the bytes where they stand (`packet/mod.rs`,
 //!    `packet/publish.rs`); the beginning of a packet that is not whole yet is kept.
-//! 4. `broker/publish.rs`, `on_publish`: alias, access, QoS 2 bookkeeping, and at the end PUBACK or
-//!    PUBREC into the publisher's `broker/outbound.rs`.
+//! 4. `broker/publish.rs`, `on_publish`: alias, QoS 2 bookkeeping, access (`broker/authority.rs`),
+//!    and at the end PUBACK or PUBREC into the publisher's `broker/outbound.rs`.
 //! 5. `broker/deliver.rs`: retained if it says so (`broker/retained.rs`), then routed
 //!    (`broker/subscriptions.rs`) to sessions, overlapping subscriptions brought together.
 //! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued until
@@ -48,6 +49,7 @@ pub mod passwords;
 #[cfg(feature = "store")]
 pub mod persistence;
 pub mod record;
+pub mod reload;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "user")]

@@ -12,10 +12,12 @@ use std::time::Instant;
 
 use log::{info, warn};
 use midge::broker::Broker;
+use midge::broker::explain::Question;
 use midge::config::{self, Command, Config, System};
-use midge::net::{Changes, Keeper, Server};
+use midge::net::{Keeper, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
+use midge::reload::Files;
 #[cfg(feature = "user")]
 use midge::user;
 use midge::{daemon, logging, logging::Destination};
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
                 0
             }));
         }
+        Ok(Command::Explain(question, files)) => return ExitCode::from(explain(&question, &files)),
         Ok(Command::Dump(directory)) => return exit(dump(&directory).map(|()| 0)),
         Err(fault) => {
             let (status, help) = match fault.in_file {
@@ -81,6 +84,21 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
+/// `--explain`: returns the exit status.
+fn explain(question: &Question, files: &Files) -> u8 {
+    match files.read() {
+        Ok(fresh) => {
+            let answer = question.answer(fresh.acl());
+            say(&format!("{}\n", answer.sentence));
+            u8::from(!answer.allowed)
+        }
+        Err(faults) => {
+            daemon::complain(&format!("midge: {}", faults.join("\nmidge: ")));
+            USAGE
+        }
+    }
+}
+
 fn serve(mut config: Config) -> Result<(), String> {
     let destinations = &mut config.log.destinations;
     if daemon::is_background() && destinations.contains(&Destination::Stdout) {
@@ -100,15 +118,10 @@ fn serve(mut config: Config) -> Result<(), String> {
     let broker = Broker::new(config.broker.clone(), Instant::now());
     let server = Server::new(broker, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
-    if let Some(file) = config.password_file.clone() {
-        let reload = move || read_again(&file);
-        let changes = reload().map_err(|faults| faults.join("\nmidge: "))?;
-        info!(target: "notice", "{}.", changes.summary);
-        if let Some(gate) = changes.gate {
-            server.set_gate(gate);
-        }
-        server.on_hang_up(Box::new(reload));
-    }
+    let files = config.files();
+    let fresh = files.read().map_err(|faults| faults.join("\nmidge: "))?;
+    fresh.apply(&mut server);
+    server.on_hang_up(Box::new(move |server| files.read_again(server)));
     for (index, listener) in config.listeners.iter().enumerate() {
         let addresses = server
             .listen(index, listener)
@@ -131,23 +144,12 @@ fn serve(mut config: Config) -> Result<(), String> {
     result
 }
 
-/// Reads all files that SIGHUP reads again, and checks them, before any of them counts.
-fn read_again(password_file: &str) -> Result<Changes, Vec<String>> {
-    let (gate, summary) = users::open(password_file)?;
-    if let Some(warning) = users::warning(password_file) {
-        warn!("{warning}.");
-    }
-    Ok(Changes {
-        gate: Some(gate),
-        summary,
-    })
-}
-
 /// Everything is open that only root could open.
 fn keep_and_run(config: &Config, server: &mut Server) -> Result<(), String> {
     step_down(config)?;
     // Who keeps it now must be able to read it after the next start, too.
-    server.keep_with(|broker| keeper(config, broker))?;
+    let keeper = keeper(config, server.broker())?;
+    server.keep_with(keeper);
     info!(target: "notice", "{}.", config.what_is_kept());
     let theirs = Path::new(&config.persistence_location).join("mosquitto.db");
     if config.persistence && theirs.exists() {
@@ -227,23 +229,6 @@ fn passwd(flags: &[String]) -> Result<String, String> {
 #[cfg(not(feature = "passwords"))]
 fn passwd(_: &[String]) -> Result<String, String> {
     Err("passwd: this midge was built without passwords".to_string())
-}
-
-#[cfg(feature = "passwords")]
-mod users {
-    pub use midge::passwords::{open, users::warning};
-}
-
-/// Nothing has got here without the feature: the flag was refused.
-#[cfg(not(feature = "passwords"))]
-mod users {
-    pub fn open(_: &str) -> Result<(Box<dyn midge::net::Gate>, String), Vec<String>> {
-        Err(vec!["this midge was built without passwords".to_string()])
-    }
-
-    pub fn warning(_: &str) -> Option<String> {
-        None
-    }
 }
 
 /// Resident memory, as Linux counts it.

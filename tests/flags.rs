@@ -24,6 +24,7 @@ const COVERED: &[&str] = &[
     "listener",
     "allow-anonymous",
     "password-file",
+    "acl-file",
     "max-connections",
     "global-max-connections",
     "message-size-limit",
@@ -67,6 +68,7 @@ const COVERED: &[&str] = &[
     "daemon",
     "pid-file",
     "test-config",
+    "explain",
     "persistence",
     "persistence-location",
     "durability",
@@ -190,6 +192,180 @@ fn password_file_is_refused_where_it_could_not_be_read() {
 #[cfg(feature = "passwords")]
 const ALICE: &str = "alice:$7$101$IPyS6AN5gVVv/7Pf$GH5asWmaoz8lLKsVnqkIgfjy+W53WlMynO/AmaWFNzUlBbP\
     OdHqxaoQnlPgVwZ24AHi57Q1XGi/5WRi9wsBa3g==\n";
+
+/// A file with that text, for a flag.
+fn file(name: &str, text: &str) -> String {
+    let path = temporary(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+fn user<'a>(name: &'a str, id: &'a str) -> Connect<'a> {
+    Connect {
+        user_name: Some(name),
+        ..connect(Version::V5, id)
+    }
+}
+
+#[test]
+fn acl_file_says_who_may_read_and_write_what() {
+    let path = file("acl", "topic read a\nuser alice\ntopic write a\n");
+    let broker = Midge::start(&["--acl-file", &path]);
+    broker.logs(&format!("what stands in {path} (2 lines)"));
+    let (mut alice, mut reader) = (broker.connect(user("alice", "1")), broker.client("2"));
+    assert_eq!(reader.subscribe("#", QoS::AtMostOnce), ReasonCode::Success);
+    assert_eq!(alice.subscribe("#", QoS::AtMostOnce), ReasonCode::Success);
+    let publish = |client: &mut Client, topic| {
+        client.publish_packet(publish_qos(QoS::AtLeastOnce, 7, topic, topic))
+    };
+    assert_eq!(publish(&mut reader, "a"), ReasonCode::NotAuthorized);
+    assert_eq!(publish(&mut alice, "a"), ReasonCode::Success);
+    assert_eq!(publish(&mut alice, "b"), ReasonCode::NotAuthorized);
+    assert_eq!(reader.payloads(), ["a"]);
+    assert_eq!(alice.payloads(), [] as [&str; 0]);
+    fs::remove_file(&path).unwrap();
+}
+
+/// One client goes on publishing while the rules change under it: each message is answered, all
+/// that was acknowledged arrives, and nobody is disconnected.
+#[test]
+fn sighup_reads_the_acl_file_again_under_traffic() {
+    let (closed, open) = (
+        "user r\ntopic read #\n",
+        "topic write #\nuser r\ntopic read #\n",
+    );
+    let path = file("acl", open);
+    let broker = Midge::start(&["--acl-file", &path]);
+    let (mut writer, mut reader) = (broker.client("w"), broker.connect(user("r", "r")));
+    reader.subscribe("#", QoS::AtLeastOnce);
+    let (mut accepted, mut answers) = (Vec::new(), BTreeSet::new());
+    let mut publish_some = |writer: &mut Client, count: usize| {
+        let mut last = ReasonCode::Success;
+        for _ in 0..count {
+            let payload = (accepted.len()).to_string();
+            last = writer.publish_packet(publish_qos(QoS::AtLeastOnce, 7, "t", &payload));
+            answers.insert(last as u8);
+            if last == ReasonCode::Success {
+                accepted.push(payload);
+            }
+        }
+        last
+    };
+    let mut received = Vec::new();
+    for round in 0..6 {
+        let (text, expected) = match round % 3 {
+            0 => (closed, ReasonCode::NotAuthorized),
+            1 => (open, ReasonCode::Success),
+            // Nothing changes: what is wrong is said, with its line.
+            _ => ("topic write #\nuser\n", ReasonCode::Success),
+        };
+        fs::write(&path, text).unwrap();
+        broker.signal("HUP");
+        until("the rules that are in force now", || {
+            (publish_some(&mut writer, 5) == expected).then_some(())
+        });
+        match round % 3 {
+            2 => broker.logs(&format!("SIGHUP: {path}:2: needs a name: user NAME")),
+            _ => broker.logs("SIGHUP: what was read again is good"),
+        };
+        assert_eq!(publish_some(&mut writer, 3), expected);
+        for packet in reader.so_far() {
+            if let Packet::Publish(publish) = packet.packet() {
+                received.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                reader.send(&Packet::PubAck(ack(publish.packet_id.unwrap())));
+            }
+        }
+    }
+    until("all that was acknowledged", || {
+        for packet in reader.so_far() {
+            if let Packet::Publish(publish) = packet.packet() {
+                received.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                reader.send(&Packet::PubAck(ack(publish.packet_id.unwrap())));
+            }
+        }
+        (received.len() >= accepted.len()).then_some(())
+    });
+    assert_eq!(received, accepted);
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn explain_names_the_line_that_decides_in_its_status_too() {
+    let text = "topic read a/#\nuser u\ntopic deny a/b\naddress 10.0.0.0/8\npattern write %u/%c\n";
+    let path = file("acl", text);
+    for (words, status, part) in [
+        (&["-", "a/b", "read"][..], 0, ":1 says \"topic read a/#\"."),
+        (&["u", "a/b", "read"], 1, ":3 says \"topic deny a/b\"."),
+        (
+            &["u", "u/u", "write"],
+            1,
+            "lets user u with client id u write u/u.",
+        ),
+        (
+            &["u|c", "u/c", "write", "10.1.1.1"],
+            0,
+            ":5 says \"pattern write %u/%c\".",
+        ),
+        (&["-|c", "#", "subscribe"], 0, "has no subscribe lines"),
+    ] {
+        let exit = run(&[&["--acl-file", &path, "--explain"], words].concat());
+        assert_eq!(
+            (exit.status, exit.stderr.as_str()),
+            (Some(status), ""),
+            "{words:?}"
+        );
+        assert!(exit.stdout.contains(part), "{words:?}: {}", exit.stdout);
+    }
+    let exit = run(&["--explain", "u", "a", "write"]);
+    assert_eq!(exit.status, Some(0));
+    assert!(exit.stdout.contains("there is no ACL file"));
+    let needs = "needs \"USER|CLIENT-ID\" TOPIC read|write|subscribe";
+    for (words, part) in [
+        (&["u"][..], needs),
+        (&["u", "a"], needs),
+        (&["u", "a", "reed"], needs),
+        (&["u", "a", "read", "1.2.3.4", "x"], needs),
+        (
+            &["u", "a/+", "read"],
+            "\"a/+\": a topic name must not contain + or #",
+        ),
+        (&["u", "a/#/b", "subscribe"], "# must be the last level"),
+        (&["u", "a", "read", "here"], "\"here\" is no address"),
+    ] {
+        assert_refused(&[&["--explain"], words].concat(), 2, &["--explain: ", part]);
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn an_acl_file_that_cannot_be_used_stops_the_start_with_its_line() {
+    let path = file("acl", "topic read a\ntopic reed a\n");
+    let wrong = format!("{path}:2: \"reed\" is no access");
+    assert_refused(&["-q", "--acl-file", &path], 1, &[&wrong]);
+    let tested = run(&["--acl-file", &path, "--test-config"]);
+    assert_eq!(tested.status, Some(1));
+    assert_log(&tested.stdout, &[&wrong], &[]);
+    assert_refused(
+        &["--acl-file", &path, "--explain", "-", "a", "read"],
+        2,
+        &[&wrong],
+    );
+    let missing = format!("{path}.not");
+    assert_refused(
+        &["-q", "--acl-file", &missing],
+        1,
+        &[&missing, "cannot be read"],
+    );
+    assert_refused(&["-q", "--acl-file", "/"], 1, &["/: is not a file"]);
+    assert_refused(&["--acl-file", ""], 2, &["must be a file"]);
+    fs::write(&path, "pattern read a\n").unwrap();
+    let exit = run(&["--acl-file", &path, "--test-config"]);
+    assert_eq!(exit.status, Some(0));
+    let warning = format!("{path}:1: the pattern \"a\" has neither %c nor %u");
+    assert_log(&exit.stdout, &[&warning, "(1 line)"], &[]);
+    fs::remove_file(&path).unwrap();
+}
 
 #[test]
 fn max_connections_turns_the_next_client_away() {

@@ -8,6 +8,8 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
 
+use crate::reload::Files;
+
 /// A configuration is text by people; beyond this, all files together, it is something else.
 const BYTES_MAX: usize = 4 << 20;
 /// Files that `include_dir` brings in.
@@ -25,8 +27,8 @@ pub trait Outside {
     fn variable(&self, name: &str) -> Option<String>;
     /// Whether this process may do everything.
     fn is_root(&self) -> bool;
-    /// What there is to say of a password file; or all that is wrong with it.
-    fn users(&self, path: &str) -> Result<String, Vec<String>>;
+    /// What there is to say of the files that say who may do what; or all that is wrong with them.
+    fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>>;
 }
 
 /// The real one.
@@ -60,22 +62,9 @@ impl Outside for System {
         line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
     }
 
-    fn users(&self, path: &str) -> Result<String, Vec<String>> {
-        users(path)
+    fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
+        files.read().map(|fresh| fresh.sentences())
     }
-}
-
-#[cfg(feature = "passwords")]
-fn users(path: &str) -> Result<String, Vec<String>> {
-    let (_, summary) = crate::passwords::open(path)?;
-    let warning = crate::passwords::users::warning(path);
-    Ok(warning.map_or(summary.clone(), |warning| format!("{summary}.\n{warning}")))
-}
-
-/// Nothing gets here: the setting is refused.
-#[cfg(not(feature = "passwords"))]
-fn users(_: &str) -> Result<String, Vec<String>> {
-    Err(Vec::new())
 }
 
 /// A line that is neither empty nor a comment.

@@ -15,14 +15,17 @@ mod table;
 mod value;
 mod values;
 
+use crate::broker::explain::Question;
 use crate::broker::journal::WHENEVER;
 use crate::broker::limits::{Durability, Options};
 use crate::logging::{Destination, LogOptions, LogType, in_one_line};
 use crate::net::ListenerAddress;
+use crate::reload::Files;
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
 use read::Given;
+use setting::Scope;
 pub use table::{Row, rows};
 
 /// What to run, read from the flags and the configuration file.
@@ -38,6 +41,7 @@ pub struct Config {
     pub pid_file: Option<String>,
     pub persistence: bool,
     pub persistence_location: String,
+    pub acl_file: Option<String>,
     /// `-c`
     pub file: Option<String>,
     pub user: Option<String>,
@@ -73,6 +77,8 @@ pub enum Command {
     },
     /// Print this.
     Print(String),
+    /// Say what these files say to this.
+    Explain(Question, Files),
     /// Print the store in this directory.
     Dump(String),
     /// Change a password file, as these say.
@@ -120,6 +126,7 @@ impl Default for Config {
             pid_file: None,
             persistence: false,
             persistence_location: ".".to_string(),
+            acl_file: None,
             file: None,
             user: None,
             allow_anonymous: None,
@@ -146,10 +153,12 @@ impl Config {
     }
 
     fn set_per_listener(&mut self, per_listener: bool) -> Result<(), String> {
-        let security =
-            |given: &Given| matches!(given.name.as_str(), "allow_anonymous" | "auto_id_prefix");
-        if per_listener && self.given.iter().any(security) {
-            return Err("must come before allow_anonymous and auto_id_prefix".to_string());
+        let security = |given: &&Given| {
+            let setting = read::find(&given.name);
+            setting.is_some_and(|setting| setting.scope == Scope::Security)
+        };
+        if let (true, Some(given)) = (per_listener, self.given.iter().find(security)) {
+            return Err(format!("must come before {}", given.name));
         }
         self.per_listener = per_listener;
         Ok(())
@@ -164,6 +173,14 @@ impl Config {
             self.aside = Some("only root can become another user: midge stays who it is".into());
         }
         Ok(())
+    }
+
+    /// What says who may do what.
+    pub fn files(&self) -> Files {
+        Files {
+            passwords: self.password_file.clone(),
+            acl: self.acl_file.clone(),
+        }
     }
 
     /// Whom root is to become once the ports are open; without a word of it in the file the one

@@ -11,6 +11,7 @@ use super::report;
 use super::setting::{Effect, Scope, Setting};
 use super::settings::{ALIASES, SETTINGS};
 use super::value::{Kind, Value};
+use super::values;
 use super::{Command, Config, Fault};
 use crate::logging::in_one_line;
 
@@ -62,8 +63,12 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
                 "dump: needs a directory, and nothing else".into(),
             ));
         }
+        [_, ..] if matches.opt_present("explain") => {}
         [free, ..] => return Err(Fault::flags(format!("\"{free}\" belongs to no flag"))),
     }
+    let question = matches.opt_str("explain");
+    let question = question.map(|who| values::question(&who, &matches.free));
+    let question = question.transpose().map_err(Fault::flags)?;
     let mut config = Config {
         is_root: outside.is_root(),
         ..Config::default()
@@ -82,15 +87,15 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     let is_faulty = config.given.iter().any(|given| given.is_wrong());
     if matches.opt_present("test-config") {
         let mut incomplete = completed.err();
-        let mut users = None;
-        if let (None, Some(file)) = (&incomplete, &config.password_file) {
-            match outside.users(file) {
-                Ok(summary) => users = Some(summary),
+        let mut known = Vec::new();
+        if incomplete.is_none() {
+            match outside.check(&config.files()) {
+                Ok(sentences) => known = sentences,
                 Err(faults) => incomplete = Some(faults.join("\n")),
             }
         }
         let is_good = !is_faulty && incomplete.is_none();
-        let text = report::test(&config, users, incomplete);
+        let text = report::test(&config, &known, incomplete);
         return Ok(Command::Test { text, is_good });
     }
     if let Some(given) = config.given.iter().find(|given| given.is_wrong()) {
@@ -100,9 +105,12 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
         None => Fault::flags(sentence),
         Some(_) => Fault::file(sentence),
     })?;
-    match matches.opt_present("print-config") {
-        true => Ok(Command::Print(report::print(&config))),
-        false => Ok(Command::Run(Box::new(config))),
+    if matches.opt_present("print-config") {
+        return Ok(Command::Print(report::print(&config)));
+    }
+    match question {
+        Some(question) => Ok(Command::Explain(question, config.files())),
+        None => Ok(Command::Run(Box::new(config))),
     }
 }
 
@@ -281,7 +289,7 @@ pub fn canonical(name: &str) -> &str {
 }
 
 /// The row of an option as a file calls it.
-fn find(name: &str) -> Option<&'static Setting> {
+pub fn find(name: &str) -> Option<&'static Setting> {
     let name = canonical(name);
     let is_it = |setting: &&Setting| {
         let option = setting.option();

@@ -77,7 +77,7 @@ impl Config {
 }
 
 /// The text of `--test-config`: a line for each setting that was given, then what would be done.
-pub fn test(config: &Config, users: Option<String>, incomplete: Option<String>) -> String {
+pub fn test(config: &Config, known: &[String], incomplete: Option<String>) -> String {
     let mut text = String::new();
     for given in &config.given {
         if !matches!(given.name.as_str(), "test-config" | "config-file") {
@@ -95,8 +95,8 @@ pub fn test(config: &Config, users: Option<String>, incomplete: Option<String>) 
         text += &format!("{}: {who}.\n", listener.origin);
     }
     text += &format!("{}.\n", config.what_is_kept());
-    if let Some(users) = users {
-        text += &format!("{users}.\n");
+    for sentence in known {
+        text += &format!("{sentence}.\n");
     }
     text + "The configuration is good.\n"
 }

@@ -10,8 +10,8 @@ use super::setting::Scope::{self, Bridge, File, ListenerInFile, Plugin, Program,
 use super::setting::Setting;
 use super::value::Kind::{Bool, Flag, Number, Numbers, Text, Texts};
 use super::values::{
-    address, auto_id_prefix, domain, durable, expiration, listener, password_file,
-    persistence_location, protocol, queue_overflow, versions, within,
+    address, auto_id_prefix, domain, durable, expiration, file, listener, persistence_location,
+    protocol, queue_overflow, versions, within,
 };
 use crate::logging::{LogType, TimeFormat};
 use crate::net::Host;
@@ -43,8 +43,12 @@ pub const SETTINGS: &[Setting] = &[
         effect: Listener(|l, v| { l.allow_anonymous = Some(v.bool()); Ok(()) }) },
     Setting { name: "password-file", short: NONE, scope: Security, kind: Text("FILE"), default: NONE,
         help: "the users, and what their passwords are checked against; midge passwd writes it, SIGHUP reads it again",
-        effect: Either(|c, v| { c.password_file = Some(password_file(&v.text())?); Ok(()) },
+        effect: Either(|c, v| { c.password_file = Some(file(&v.text())?); Ok(()) },
             |_, _| Err("a listener cannot have users of its own yet: leave per_listener_settings out".to_string())) },
+    Setting { name: "acl-file", short: NONE, scope: Security, kind: Text("FILE"), default: NONE,
+        help: "who may read and write what, in Mosquitto's format; read again on SIGHUP",
+        effect: Either(|c, v| { c.acl_file = Some(file(&v.text())?); Ok(()) },
+            |_, _| Err("a listener cannot have rules of its own yet: leave per_listener_settings out".to_string())) },
     Setting { name: "max-connections", short: NONE, scope: Scope::Listener, kind: Number(-1, U32, "N"), default: "-1",
         help: "clients connected at once through a listener; -1 for any number",
         effect: Listener(|l, v| { l.options.connections_max = v.count(); Ok(()) }) },
@@ -193,6 +197,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "print-config", short: NONE, scope: Program, kind: Flag, default: NONE,
         help: "print all settings in force as a configuration file, and where they come from; and exit",
         effect: Global(|_, _| Ok(())) },
+    Setting { name: "explain", short: NONE, scope: Program, kind: Text("\"USER|CLIENT-ID\" TOPIC read|write|subscribe [ADDRESS]"), default: NONE,
+        help: "say which line of the ACL file decides, and exit with 0 if it allows that, 1 if not; USER is - for none",
+        effect: Global(|_, _| Ok(())) },
     Setting { name: "include-dir", short: NONE, scope: File, kind: Texts("DIR"), default: NONE,
         help: "read all *.conf of a directory here, in the order of their bytes; in the main file only",
         effect: Global(|_, _| Ok(())) },
@@ -219,7 +226,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::approximated(Scope::Global, "log-facility", Number(0, 7, "N"), "there is no syslog: what goes to standard error is kept by systemd's journal"),
 
     // Not there yet, and missed.
-    Setting::missing(Security, "acl-file", Text("FILE"), NONE, "ACL files are not there yet: everybody could read and write everything"),
     Setting::missing(Security, "psk-file", Text("FILE"), NONE, TLS),
     Setting::missing(Scope::Listener, "cafile", Text("FILE"), NONE, TLS),
     Setting::missing(Scope::Listener, "capath", Text("DIR"), NONE, TLS),

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::broker::acl::{Access, Identity};
+use crate::broker::explain::Question;
 use crate::broker::journal::WHENEVER;
 use crate::broker::limits::QueueOverflow;
 use crate::net::{Domain, Host};
@@ -27,6 +29,34 @@ pub fn listener(text: &str) -> Result<(u16, Host), String> {
     }
 }
 
+/// `--explain`: its value, and what stands on the command line besides flags.
+pub fn question(who: &str, words: &[String]) -> Result<Question, String> {
+    const USAGE: &str = "--explain: needs \"USER|CLIENT-ID\" TOPIC read|write|subscribe, and \
+        perhaps the address of the client; USER is - for none, and both names if it is alone";
+    let (topic, access, address) = match words {
+        [topic, access] => (topic, access, None),
+        [topic, access, address] => (topic, access, Some(address)),
+        _ => return Err(USAGE.to_string()),
+    };
+    let all = [Access::Read, Access::Write, Access::Subscribe];
+    let access = all.into_iter().find(|known| known.name() == access);
+    let wrong = |address: &str| format!("--explain: \"{address}\" is no address");
+    let address = address.map(|text| text.parse().map_err(|_| wrong(text)));
+    let (user_name, client_id) = who.split_once('|').unwrap_or((who, who));
+    let question = Question {
+        who: Identity {
+            client_id: client_id.into(),
+            user_name: (user_name != "-").then(|| user_name.into()),
+            address: address.transpose()?,
+        },
+        access: access.ok_or(USAGE)?,
+        topic: topic.clone(),
+    };
+    let checked = question.check();
+    checked.map_err(|sentence| format!("--explain: {sentence}"))?;
+    Ok(question)
+}
+
 pub fn persistence_location(text: &str) -> Result<String, String> {
     match text {
         "" => Err("must be a directory".to_string()),
@@ -34,7 +64,7 @@ pub fn persistence_location(text: &str) -> Result<String, String> {
     }
 }
 
-pub fn password_file(text: &str) -> Result<String, String> {
+pub fn file(text: &str) -> Result<String, String> {
     match text {
         "" => Err("must be a file".to_string()),
         _ => Ok(text.to_string()),

@@ -8,7 +8,6 @@
 //! has not been read within the budget is remembered, and the next wait is none.
 
 mod listener;
-mod reload;
 #[cfg(feature = "signals")]
 pub mod signals;
 mod socket;
@@ -28,7 +27,6 @@ use crate::broker::{Broker, ConnectionId, Turn};
 
 use listener::{Accepted, Listener};
 pub use listener::{BindError, Domain, Host, ListenerAddress};
-pub use reload::{Changes, Gate, Reload};
 use socket::{Socket, Taken, Written};
 
 /// Bytes read from one socket before the others have their turn; the size of the read buffer too.
@@ -70,6 +68,20 @@ pub trait Keeper {
     /// When it wants to commit next, whether a turn changes anything or not.
     fn deadline(&self) -> Option<Instant>;
 }
+
+/// Checks the passwords that a turn asks for, without holding up the others: what takes long is
+/// done a little in each turn.
+pub trait Gate {
+    /// Takes in what `turn` asks for, goes on with what is waiting, and tells the broker what it
+    /// has found.
+    fn check(&mut self, broker: &mut Broker, turn: &Turn, now: Instant);
+
+    /// When it can go on.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// What SIGHUP does.
+pub type Reload = Box<dyn FnMut(&mut Server)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -136,13 +148,14 @@ impl Server {
         })
     }
 
-    /// What `open` opens keeps what must survive; before the first turn.
-    pub fn keep_with<E>(
-        &mut self,
-        open: impl FnOnce(&mut Broker) -> Result<Option<Box<dyn Keeper>>, E>,
-    ) -> Result<(), E> {
-        self.keeper = open(&mut self.broker)?;
-        Ok(())
+    /// What there is to set before the first turn, and on SIGHUP.
+    pub fn broker(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// Keeps what must survive; before the first turn.
+    pub fn keep_with(&mut self, keeper: Option<Box<dyn Keeper>>) {
+        self.keeper = keeper;
     }
 
     /// Opens a listener; `index` is that of its options in the broker. Returns where it listens.
@@ -169,6 +182,17 @@ impl Server {
             .register(&mut stream, token, Interest::READABLE)?;
         self.notices.push((stream, notice));
         Ok(())
+    }
+
+    /// Who checks passwords from now on; whoever waits is asked for again.
+    pub fn set_gate(&mut self, gate: Option<Box<dyn Gate>>) {
+        self.gate = gate;
+        self.broker.ask_again();
+    }
+
+    /// What SIGHUP does.
+    pub fn on_hang_up(&mut self, reload: Reload) {
+        self.reload = Some(reload);
     }
 
     /// Serves until a notice asks to stop.
@@ -421,7 +445,12 @@ impl Server {
         while matches!(stream.read(&mut bytes), Ok(1..)) {}
         match notice {
             Notice::Stop => self.stopping = true,
-            Notice::HangUp => self.read_again(),
+            Notice::HangUp => {
+                if let Some(mut reload) = self.reload.take() {
+                    reload(self);
+                    self.reload = Some(reload);
+                }
+            }
             Notice::Save => {
                 let synced = self
                     .keeper

@@ -10,7 +10,8 @@ use signal_hook::low_level::pipe;
 
 use super::{Notice, Server};
 
-/// SIGTERM and SIGINT stop the server, SIGUSR1 syncs what it keeps, SIGHUP is noted.
+/// SIGTERM and SIGINT stop the server, SIGUSR1 syncs what it keeps, SIGHUP has it read again what
+/// can change.
 pub fn watch(server: &mut Server) -> io::Result<()> {
     for (signal, notice) in [
         (SIGTERM, Notice::Stop),

@@ -17,7 +17,7 @@ const TUTORIALS: [(&str, &[&str]); 10] = [
     ("home", &[]),
     ("old", &[]),
     ("two", &[]),
-    ("passwords", &["4: password_file", "5: acl_file"]),
+    ("passwords", &[]),
     (
         "tls",
         &[

@@ -106,8 +106,8 @@ impl Outside for Files {
         location.map(ToString::to_string)
     }
 
-    fn users(&self, path: &str) -> Result<String, Vec<String>> {
-        Ok(format!("The users of {path}"))
+    fn check(&self, files: &midge::reload::Files) -> Result<Vec<String>, Vec<String>> {
+        Ok(vec![format!("{files:?}")])
     }
 
     fn is_root(&self) -> bool {

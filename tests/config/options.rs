@@ -57,6 +57,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("log_timestamp_format", "%F %T", "%Q", "cannot write %Q"),
     ("pid_file", "/run/x.pid", "", "needs a value"),
     ("password_file", "/etc/x/users", "", "needs a value"),
+    ("acl_file", "/etc/x/rules", "", "needs a value"),
     ("include_dir", "d", "nowhere", "cannot be listed"),
     ("user", "mosquitto", "two names", "the name of a user"),
     ("autosave_interval", "1800", "-1", "from 0"),
