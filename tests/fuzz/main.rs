@@ -1,10 +1,11 @@
 //! The bodies of the fuzz targets, and a replay of their corpus.
 //!
-//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags`, `config` and `passwords`, see
+//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags`, `config`, `passwords` and `acl`, see
 //! `scripts/fuzz.sh` and docs/testing.md. Here, with plain `cargo test`, each meets every file of
 //! its corpus once: seeds that `seeds.rs` writes, inputs that a fuzzer found worth keeping, and
 //! what once went wrong. `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
 
+mod acl;
 mod broker;
 mod config;
 mod decode;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 const FILES_MAX: usize = 200;
 const BYTES_MAX: u64 = 300_000;
 
-const TARGETS: [&str; 5] = ["decode", "broker", "flags", "config", "passwords"];
+const TARGETS: [&str; 6] = ["decode", "broker", "flags", "config", "passwords", "acl"];
 
 #[test]
 fn decode_meets_its_corpus() {
@@ -47,6 +48,11 @@ fn passwords_meet_their_corpus() {
 #[test]
 fn configuration_files_meet_their_corpus() {
     replay("config", config::run);
+}
+
+#[test]
+fn acl_files_meet_their_corpus() {
+    replay("acl", acl::run);
 }
 
 #[test]

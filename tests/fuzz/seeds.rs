@@ -1,5 +1,5 @@
 //! The seeds: what a fuzzer begins with. Well-formed packets of every type in every version, short
-//! stories of clients, and one command line for each flag.
+//! stories of clients, one command line for each flag, and ACL files with questions.
 
 use midge::config;
 use midge::packet::{
@@ -15,6 +15,26 @@ const VERSIONS: [(Version, &str); 3] = [
     (Version::V31, "3.1"),
     (Version::V311, "3.1.1"),
     (Version::V5, "5.0"),
+];
+
+/// Name, and file and questions, see `acl.rs`.
+const ACL_FILES: &[(&str, &str)] = &[
+    (
+        "mosquitto",
+        "# comment\ntopic read a/#\nuser alice\ntopic readwrite +/b\ntopic deny a/b\n\
+         topic read $SYS/#\npattern write %c/%u\n\0\
+         r\n\nc\na/x\0w\nalice\nc\nx/b\0r\nalice\nc\na/b\0\
+         w\nalice\nc\nc/alice\0r\nalice\n+\nx\0r\nalice\nc\n$SYS/x",
+    ),
+    (
+        "beyond",
+        "group g\nmember u\nmember 10.1.1.1\ntopic subscribe a/+\naddress 10.0.0.0/8 fd00::/8\n\
+         topic read a\naddress any\npattern subscribe %u/#\0s\nu\nc\na/b\0s\nu\nc\n#\0\
+         s\nu\nc\nu/#\0r\n10.1.1.1\nc\na\0s\nu\nc\n$share/g/a/+",
+    ),
+    ("wrong", "topic a\n  # indented"),
+    ("tabs", "topic\tread\ta\r\n"),
+    ("range", "address 10.0.0.1/8"),
 ];
 
 /// Target, name, contents.
@@ -38,6 +58,11 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         ("broker", name.to_string(), bytes)
     }));
     seeds.push(("broker", "users".to_string(), users()));
+    seeds.extend(
+        ACL_FILES
+            .iter()
+            .map(|(name, text)| ("acl", name.to_string(), text.as_bytes().to_vec())),
+    );
     seeds.extend(command_lines().map(|(name, line)| ("flags", name, line.into_bytes())));
     seeds.extend(files().map(|(name, text)| ("config", name.to_string(), text.into_bytes())));
     let passwords = |(name, text): (&str, String)| ("passwords", name.to_string(), text.into());
