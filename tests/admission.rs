@@ -528,3 +528,90 @@ fn a_client_that_cannot_be_answered_takes_no_session_over() {
     world.expect_closed(client);
     world.expect_nothing(old);
 }
+
+// ---- the terms of a listener -------------------------------------------------------------------
+
+/// Two listeners, of which the second has terms of its own.
+fn behind(second: ListenerOptions) -> World {
+    World::with(Options {
+        listeners: vec![ListenerOptions::default(), second],
+        ..Options::default()
+    })
+}
+
+#[test]
+fn a_listener_may_have_fewer_clients_than_the_server() {
+    let mut world = behind(ListenerOptions {
+        connections_max: 1,
+        ..ListenerOptions::default()
+    });
+    world.client(V5, "elsewhere");
+    world.listener = 1;
+    let a = world.client(V5, "a");
+    let b = world.try_connect(connect(V5, "b"));
+    world.expect_refused(b, R::QuotaExceeded);
+    let b = world.try_connect(connect(V311, "b"));
+    world.expect_refused(b, R::ServerUnavailable);
+    // One that comes from another listener takes the place of its own older connection, not of a's.
+    let elsewhere = world.try_connect(connect(V5, "elsewhere"));
+    world.expect_refused(elsewhere, R::QuotaExceeded);
+    let again = world.client(V5, "a");
+    world.expect_disconnect(a, R::SessionTakenOver);
+    world.disconnect(again);
+    world.client(V5, "b");
+    world.listener = 0;
+    world.client(V5, "c");
+}
+
+#[test]
+fn a_listener_may_be_stricter_than_the_server() {
+    let mut world = behind(ListenerOptions {
+        max_qos: QoS::AtMostOnce,
+        topic_alias_max: 0,
+        versions: vec![V5],
+        auto_id_prefix: Some("guest-".to_string()),
+        ..ListenerOptions::default()
+    });
+    let granted = |world: &mut World, client| {
+        let options = SubscriptionOptions::new(QoS::ExactlyOnce);
+        world.send(client, &subscribe(1, &[("t", options)]));
+        match world.read(client).packet() {
+            Packet::SubAck(suback) => suback.reasons[0],
+            other => panic!("{other:?} is no SUBACK"),
+        }
+    };
+    let free = world.client(V5, "free");
+    assert_eq!(granted(&mut world, free), R::GrantedQoS2);
+    world.listener = 1;
+    for version in [V31, V311] {
+        let old = world.try_connect(connect(version, "old"));
+        world.expect_refused(old, R::UnsupportedProtocolVersion);
+    }
+    let guest = world.try_connect(connect(V5, ""));
+    let connack = world.read(guest);
+    let properties = connack.connack().properties;
+    assert_eq!(properties.number(P::MaximumQoS), Some(0));
+    assert_eq!(properties.number(P::TopicAliasMaximum), None);
+    let id = properties.text(P::AssignedClientIdentifier);
+    assert!(id.is_some_and(|id| id.starts_with("guest-")), "{id:?}");
+    assert_eq!(granted(&mut world, guest), R::Success);
+    world.send(
+        guest,
+        &Packet::Publish(publish_qos(QoS::AtLeastOnce, 1, "t", "")),
+    );
+    world.expect_disconnect(guest, R::QoSNotSupported);
+}
+
+#[test]
+fn a_will_with_too_large_a_payload_is_refused_with_its_connect() {
+    let mut options = Options::default();
+    options.limits.payload_bytes_max = 3;
+    let mut world = World::with(options);
+    let with = |payload| Connect {
+        will: Some(will("w", payload)),
+        ..connect(V5, "a")
+    };
+    let refused = world.try_connect(with(b"four"));
+    world.expect_refused(refused, R::PacketTooLarge);
+    world.connect(with(b"two"));
+}

@@ -193,32 +193,39 @@ impl Config {
             (Host::Any | Host::Named(_), false) => "every client with its version of MQTT",
         };
         let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
+        let anonymous = match draft.allow_anonymous {
+            Some(_) if !self.per_listener => self.name("listener-allow-anonymous"),
+            Some(_) | None => self.name("allow-anonymous"),
+        };
         if let Some(file) = &self.password_file {
-            return self.who_is_known(who, draft.options.allow_anonymous, set, file);
+            let allowed = draft.options.allow_anonymous;
+            return self.who_is_known(who, &anonymous, allowed, set, file);
         }
         match (draft.options.allow_anonymous, set) {
-            (true, true) => format!("{who} can connect ({} true)", self.name("allow-anonymous")),
+            (true, true) => format!("{who} can connect ({anonymous} true)"),
             (true, false) => format!(
                 "{who} can connect (without {}; {} 1883 opens it to the network)",
                 self.name("listener"),
                 self.name("listener")
             ),
-            (false, true) => format!(
-                "nobody can connect ({} false, and no users)",
-                self.name("allow-anonymous")
-            ),
+            (false, true) => format!("nobody can connect ({anonymous} false, and no users)"),
             (false, false) => format!(
                 "nobody can connect (with {}, clients without a user name are refused, and \
-                 there are no users; {} true lets everybody in)",
+                 there are no users; {anonymous} true lets everybody in)",
                 self.name("listener"),
-                self.name("allow-anonymous")
             ),
         }
     }
 
     /// The same where there are users.
-    fn who_is_known(&self, who: &str, allowed: bool, set: bool, file: &str) -> String {
-        let anonymous = self.name("allow-anonymous");
+    fn who_is_known(
+        &self,
+        who: &str,
+        anonymous: &str,
+        allowed: bool,
+        set: bool,
+        file: &str,
+    ) -> String {
         let with = format!(
             "a user name and its password from {file} ({})",
             self.name("password-file")

@@ -32,6 +32,8 @@ pub struct World {
     pub gate: Option<Box<dyn Gate>>,
     pub asked: Vec<Check>,
     pub now: Instant,
+    /// Where new connections come in.
+    pub listener: usize,
     links: Vec<Link>,
     turn: Turn,
 }
@@ -79,6 +81,7 @@ impl World {
             gate: None,
             asked: vec![],
             now,
+            listener: 0,
             links: vec![],
             turn: Turn::default(),
         }
@@ -99,7 +102,7 @@ impl World {
     /// The same, from that address.
     pub fn accept_from(&mut self, address: [u8; 4], version: Version) -> Client {
         let peer = SocketAddr::from((address, self.links.len() as u16));
-        let id = self.broker.open(0, peer, self.now);
+        let id = self.broker.open(self.listener, peer, self.now);
         self.broker.check_invariants();
         let inbox = Vec::new();
         self.links.push(Link {

@@ -1,7 +1,6 @@
 //! With the real program: what a file of its own makes of it.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
 
 use midge::packet::{Connect, PropertyId, ReasonCode, Version};
 
@@ -18,6 +17,7 @@ fn each_listener_has_its_own_terms() {
     );
     fs::write(&path, text).unwrap();
     let mut broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(open);
+    broker.logs("nobody can connect (listener_allow_anonymous false, and no users)");
     let (_client, connack) = broker.try_connect(connect(Version::V5, ""));
     let properties = connack.connack().properties;
     assert_eq!(properties.number(PropertyId::MaximumQoS), Some(1));
@@ -73,6 +73,7 @@ fn a_file_that_is_wrong_ends_with_status_1_and_one_sentence() {
 #[test]
 #[cfg(feature = "user")]
 fn root_becomes_another_user_before_it_opens_what_it_keeps() {
+    use std::os::unix::fs::{MetadataExt, chown};
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         println!("not tested: only root can become another user");
         return;
