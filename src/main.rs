@@ -174,7 +174,9 @@ fn step_down(config: &Config) -> Result<(), String> {
             user::become_user(&user).map_err(|error| format!("user {name}: {error}"))?;
             info!(target: "notice", "Running as {name}.");
         }
-        (None, Some(_)) => return Err(format!("user {name}: there is no such user")),
+        (None, Some(_)) => {
+            return Err(format!("{}: there is no such user", config.user_origin));
+        }
         (None, None) => {
             warn!("Running as root: there is no user {name} (user NAME names another).")
         }
@@ -186,7 +188,8 @@ fn step_down(config: &Config) -> Result<(), String> {
 fn step_down(config: &Config) -> Result<(), String> {
     match (config.user_to_become(), &config.user) {
         (Some(name), Some(_)) => Err(format!(
-            "user {name}: this midge was built without that; start it as {name}"
+            "{}: this midge was built without that; start it as {name}",
+            config.user_origin
         )),
         _ => Ok(()),
     }

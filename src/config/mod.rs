@@ -45,6 +45,8 @@ pub struct Config {
     /// `-c`
     pub file: Option<String>,
     pub user: Option<String>,
+    /// The line that says so, for errors.
+    pub user_origin: String,
     allow_anonymous: Option<bool>,
     /// See [`Durability`].
     durability: u64,
@@ -129,6 +131,7 @@ impl Default for Config {
             acl_file: None,
             file: None,
             user: None,
+            user_origin: String::new(),
             allow_anonymous: None,
             durability: 0,
             durable: Vec::new(),
@@ -169,6 +172,7 @@ impl Config {
             return Err("must be the name of a user".to_string());
         }
         self.user = Some(name.to_string());
+        self.user_origin.clone_from(&self.here);
         if !self.is_root {
             self.aside = Some("only root can become another user: midge stays who it is".into());
         }

@@ -112,7 +112,7 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     assert_eq!(exit.status, Some(1));
     assert!(
         exit.stderr
-            .contains("user no-such-user: there is no such user"),
+            .contains("user.conf:3: user no-such-user: there is no such user"),
         "{}",
         exit.stderr
     );
