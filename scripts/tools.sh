@@ -14,6 +14,8 @@ install_packages() {
   command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" && exit 1; }
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v mosquitto_rr >/dev/null || packages+=(mosquitto-clients)
+  # Where it is not in the path of ordinary users.
+  PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || packages+=(mosquitto)
   command -v valgrind >/dev/null || packages+=(valgrind)
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} == 0)) || apt_install "${packages[@]}"

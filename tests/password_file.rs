@@ -268,7 +268,12 @@ fn mosquitto_and_midge_read_each_others_files() {
         theirs.path()
     ));
     let mut other = Command::new("mosquitto");
-    let other = other.args(["-c", config.path()]).stderr(Stdio::null());
+    // Where Debian has it, which is not in the path of ordinary users.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let other = other
+        .env("PATH", path)
+        .args(["-c", config.path()])
+        .stderr(Stdio::null());
     let mut other = other.spawn().expect("Debian: apt install mosquitto");
     let publish = |user: &str, password: &str| {
         let flags = [

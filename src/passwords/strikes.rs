@@ -147,6 +147,9 @@ impl Strikes {
 
     /// When the next check can go on.
     pub fn next(&self) -> Option<Instant> {
+        if self.held == 0 {
+            return None;
+        }
         let waiting = self.records.values().filter(|record| record.is_free());
         waiting.map(|record| record.free_at).min()
     }

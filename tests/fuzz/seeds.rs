@@ -101,7 +101,7 @@ fn password_files() -> impl Iterator<Item = (&'static str, String)> {
             "good",
             format!("# users\na:$6{end}\n\nb:$7$101{end}c:$7$1000${hash}${hash}\n"),
         ),
-        ("plain", "a:secret-and-plain\nb:another-one\n".to_string()),
+        ("plain", "a:secret!and~plain\nb:another@one\n".to_string()),
         (
             "argon2id",
             "a:$argon2id$v=19$m=47104,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g\n".to_string(),
