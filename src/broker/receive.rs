@@ -16,14 +16,25 @@ use crate::packet::{self, Packet, PacketType, Refusal, Version};
 impl Broker {
     /// The peer said this. What is not a whole packet yet is kept.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        if self.is_closing(id) {
+        let phase = self.connections[id].phase;
+        if phase == Phase::Closing {
             return;
         }
         let now = self.millis(now);
         self.connections.counters.bytes_received += bytes.len() as u64;
-        match self.waits(id) {
-            true => self.hold(id, bytes, now),
-            false => self.take_in(id, bytes, now),
+        match phase {
+            Phase::AwaitVerdict(_) => self.hold(id, bytes, now),
+            Phase::AwaitConnect | Phase::Connected(_) | Phase::Closing => {
+                self.take_in(id, bytes, now);
+            }
+        }
+    }
+
+    /// Whether what the peer says counts now.
+    fn counts(&self, id: ConnectionId) -> bool {
+        match self.connections[id].phase {
+            Phase::AwaitConnect | Phase::Connected(_) => true,
+            Phase::AwaitVerdict(_) | Phase::Closing => false,
         }
     }
 
@@ -44,7 +55,7 @@ impl Broker {
                 return;
             }
         }
-        while !rest.is_empty() && !self.is_closing(id) && !self.waits(id) {
+        while !rest.is_empty() && self.counts(id) {
             match self.receive_packet(id, rest, now) {
                 0 => break,
                 length => rest = &rest[length..],
@@ -94,7 +105,8 @@ impl Broker {
             Ok(None) => return 0,
             Ok(Some((packet, length))) => {
                 let result = self.on_packet(id, packet, now);
-                if !self.settle(id, result, now) {
+                if result.is_err() || self.connections[id].speechless {
+                    self.settle(id, result, now);
                     return 0;
                 }
                 if awaits_connect && self.waits(id) {
