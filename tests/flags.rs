@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use midge::packet::{
-    Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Version,
+    Connect, Packet, Properties, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Version, Will,
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish, publish_qos, retained};
@@ -223,6 +223,18 @@ fn acl_file_says_who_may_read_and_write_what() {
     assert_eq!(publish(&mut alice, "b"), ReasonCode::NotAuthorized);
     assert_eq!(reader.payloads(), ["a"]);
     assert_eq!(alice.payloads(), [] as [&str; 0]);
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::NONE,
+        topic: "b",
+        payload: b"",
+    };
+    broker.connect(Connect {
+        will: Some(will),
+        ..user("alice", "3")
+    });
+    broker.logs("The will of 3 [127.0.0.1");
     fs::remove_file(&path).unwrap();
 }
 

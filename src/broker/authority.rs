@@ -12,10 +12,13 @@
 use core::net::IpAddr;
 use std::rc::Rc;
 
+use log::warn;
+
 use super::acl::{Access, Acl, Identity};
 use super::acl_file::AclFile;
 use super::hash::Seeded;
 use super::limits::Limits;
+use super::printable::Printable;
 use super::retained::Entry;
 use super::session::Session;
 use super::{Broker, ConnectionId, SessionId, access};
@@ -262,27 +265,31 @@ impl Broker {
         topic: TopicName,
     ) -> Result<(), Refusal> {
         access::may_publish(topic)?;
-        match self.may(session, Access::Write, self.authority.asked(topic)) {
+        let is_on = self.authority.is_on();
+        match !is_on || self.may(session, Access::Write, self.authority.asked(topic)) {
             true => Ok(()),
             false => Err(access::no_line_to_write()),
         }
     }
 
-    /// Whether a client that connects may leave a Will there.
-    pub(super) fn may_leave_will(
+    /// A client whose Will may not be published is let in, as it is by Mosquitto: devices that come
+    /// from there must not be locked out. But it is said now, not when the Will is missed.
+    pub(super) fn warn_of_will(
         &self,
         id: ConnectionId,
         client_id: &str,
         user_name: Option<&str>,
         topic: &str,
-    ) -> Result<(), Refusal> {
+    ) {
         let Some(acl) = &self.authority.acl else {
-            return Ok(());
+            return;
         };
-        let who = identity(client_id, user_name, self.connections[id].peer.ip());
-        match acl.decide(&who, Access::Write, topic.as_bytes()).allowed {
-            true => Ok(()),
-            false => Err(access::no_line_to_write()),
+        let peer = &self.connections[id].peer;
+        let who = identity(client_id, user_name, peer.ip());
+        if !acl.decide(&who, Access::Write, topic.as_bytes()).allowed {
+            let (client_id, topic) = (Printable(client_id), Printable(topic));
+            let why = access::no_line_to_write().why;
+            warn!("The will of {client_id} [{peer}] to {topic} would not be published: {why}.");
         }
     }
 

@@ -144,7 +144,7 @@ impl Broker {
         let client_id = self.client_id(id, connect)?;
         self.check_client_id(&client_id)?;
         if let Some(will) = &connect.will {
-            self.may_leave_will(id, &client_id, connect.user_name, will.topic)?;
+            self.warn_of_will(id, &client_id, connect.user_name, will.topic);
         }
         let assigned = connect.client_id.is_empty();
         let expiry_interval = self.expiry_interval(connect);

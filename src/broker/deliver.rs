@@ -156,7 +156,8 @@ impl Broker {
             return Ok(());
         }
         let publisher = outgoing.publication.publisher;
-        let source = publisher.and_then(|id| self.authority.source(&self.sessions[id]));
+        let source = publisher.filter(|_| self.authority.is_on());
+        let source = source.and_then(|id| self.authority.source(&self.sessions[id]));
         let len = outgoing.len() + source_len(&source);
         self.retained.admit(topic, len, &self.options.limits)?;
         if let Some(at) = content.expires_at {
