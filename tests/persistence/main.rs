@@ -7,6 +7,7 @@ mod common;
 #[path = "../crash/disk.rs"]
 mod disk;
 
+mod access;
 mod acknowledged;
 mod board;
 mod exactly_once;
