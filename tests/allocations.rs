@@ -17,7 +17,13 @@ const PER_KEPT_MESSAGE: usize = 1;
 
 #[test]
 fn nothing_is_allocated_for_qos_0_whatever_the_fan_out() {
-    for name in ["1 to 1, QoS 0", "1 to 1, QoS 0, v5", "1 to 50, QoS 0"] {
+    for name in [
+        "1 to 1, QoS 0",
+        "1 to 1, QoS 0, v5",
+        "1 to 50, QoS 0",
+        "ACL, 1 to 1, QoS 0",
+        "ACL, 1 to 50, QoS 0",
+    ] {
         assert_eq!(allocations(name), 0, "{name}");
     }
 }

@@ -13,6 +13,7 @@ mod topics;
 use std::io::IoSlice;
 use std::time::Instant;
 
+use midge::broker::acl_file::{self, AclFile};
 use midge::broker::limits::{Limits, Options};
 use midge::broker::{Broker, ConnectionId, Turn};
 use midge::packet::{
@@ -32,6 +33,7 @@ const FILTERS_PER_SUBSCRIBE: usize = 1_000;
 const FILTERING_CLIENTS: usize = 10;
 /// Levels of the topic that the hostile patterns of wildcards are for.
 const HOSTILE_LEVELS: usize = 120;
+const ACL_LINES: usize = 1_000;
 
 pub struct Scenario {
     pub name: &'static str,
@@ -68,6 +70,12 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("10 filters", 2_048, |r, n| r.filters(10, n)),
     scenario("20000 filters", 2_048, |r, n| r.filters(20_000, n)),
     scenario("1024 hostile patterns", 128, |r, n| r.hostile(n)),
+    scenario("ACL, 1 to 1, QoS 0", 2_048, |r, n| r.acl().fan_out(V311, QOS[0], 1, n)),
+    scenario("ACL, 1 to 1, QoS 1", 2_048, |r, n| r.acl().fan_out(V311, QOS[1], 1, n)),
+    scenario("ACL, 1 to 50, QoS 0", 12_800, |r, n| r.acl().fan_out(V311, QOS[0], 50, n)),
+    scenario("ACL, 10 filters", 2_048, |r, n| r.acl().filters(10, n)),
+    scenario("ACL, 20000 filters", 2_048, |r, n| r.acl().filters(20_000, n)),
+    scenario("ACL, retained, replay", 2_048, |r, n| r.acl().replay_retained(n)),
 ];
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -131,6 +139,7 @@ impl Performance {
 /// What happens to the broker.
 #[derive(Debug)]
 enum Step {
+    Rules(Box<AclFile>),
     Open,
     Said(ConnectionId, Vec<u8>),
     EndTurn,
@@ -167,6 +176,7 @@ impl Stage {
 
     fn take(&mut self, step: &Step) {
         match step {
+            Step::Rules(file) => self.broker.set_acl(Some((**file).clone())),
             Step::Open => {
                 self.broker.open(0, ([192, 0, 2, 1], 1883).into(), self.now);
             }
@@ -249,6 +259,19 @@ impl Rehearsal {
     }
 
     // ---- what happens ---------------------------------------------------------------------
+
+    /// An ACL file of so many lines is in force.
+    fn acl(&mut self) -> &mut Rehearsal {
+        let mut text = "topic readwrite #\ntopic deny +/+/secret/#\n".to_string();
+        for site in 0..(ACL_LINES - 2) / 2 {
+            text += &format!("topic readwrite site/{site}/device/+/temperature\n");
+            text += &format!("topic write site/{site}/set\n");
+        }
+        let file = acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
+        assert_eq!(file.acl.line_count(), ACL_LINES);
+        self.perform(Step::Rules(Box::new(file)));
+        self
+    }
 
     /// Everything is published by one and wanted by `subscribers`.
     fn fan_out(&mut self, version: Version, qos: QoS, subscribers: usize, messages: usize) {
@@ -495,7 +518,7 @@ impl Rehearsal {
                 let client = clients.iter_mut().find(|client| client.id == id);
                 client.expect("it is connected").inbox.extend(bytes);
             }),
-            Step::Open | Step::Said(..) => stage.take(&step),
+            Step::Rules(_) | Step::Open | Step::Said(..) => stage.take(&step),
         }
         self.script.push(step);
     }
