@@ -243,8 +243,8 @@ impl Config {
                 format!("{who} can connect with {with}, nobody else ({anonymous} false)")
             }
             (false, false) => format!(
-                "{who} can connect with {with}, nobody else ({anonymous} true lets everybody in who \
-                 brings no user name)"
+                "{who} can connect with {with}, nobody else ({anonymous} true lets everybody in \
+                 who brings no user name)"
             ),
         }
     }

@@ -86,17 +86,7 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     let completed = config.complete();
     let is_faulty = config.given.iter().any(|given| given.is_wrong());
     if matches.opt_present("test-config") {
-        let mut incomplete = completed.err();
-        let mut known = Vec::new();
-        if incomplete.is_none() {
-            match outside.check(&config.files()) {
-                Ok(sentences) => known = sentences,
-                Err(faults) => incomplete = Some(faults.join("\n")),
-            }
-        }
-        let is_good = !is_faulty && incomplete.is_none();
-        let text = report::test(&config, &known, incomplete);
-        return Ok(Command::Test { text, is_good });
+        return Ok(config.test(outside, is_faulty, completed.err()));
     }
     if let Some(given) = config.given.iter().find(|given| given.is_wrong()) {
         return Err(Fault::file(given.to_string()));
@@ -115,6 +105,21 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
 }
 
 impl Config {
+    /// `--test-config`
+    fn test(&self, outside: &dyn Outside, is_faulty: bool, incomplete: Option<String>) -> Command {
+        let mut incomplete = incomplete;
+        let mut known = Vec::new();
+        if incomplete.is_none() {
+            match outside.check(&self.files()) {
+                Ok(sentences) => known = sentences,
+                Err(faults) => incomplete = Some(faults.join("\n")),
+            }
+        }
+        let is_good = !is_faulty && incomplete.is_none();
+        let text = report::test(self, &known, incomplete);
+        Command::Test { text, is_good }
+    }
+
     /// Settings of all, and what those of listeners are worth.
     fn read_flags(&mut self, matches: &getopts::Matches) -> Result<Seen, String> {
         let mut seen = Seen::new();
