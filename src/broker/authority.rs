@@ -318,10 +318,10 @@ impl Broker {
     }
 }
 
-fn identity(client_id: &str, user_name: Option<&str>, address: IpAddr) -> Identity {
+fn identity(client_id: &str, user_name: Option<&str>, address: Option<IpAddr>) -> Identity {
     Identity {
         client_id: client_id.into(),
         user_name: user_name.map(Into::into),
-        address: Some(address),
+        address,
     }
 }

@@ -6,7 +6,6 @@
 //! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean
 //! another.
 
-use core::net::SocketAddr;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Index, IndexMut};
 
@@ -19,7 +18,7 @@ use super::message::Content;
 use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
 use super::template::Template;
-use super::{ConnectionId, SessionId};
+use super::{ConnectionId, Peer, SessionId};
 use crate::packet::{
     self, Packet, PacketId, PacketType, Properties, PropertyBlock, PropertyId, PublishHead, QoS,
     Version,
@@ -41,7 +40,7 @@ pub struct Connection {
     /// Index into the options' listeners.
     pub listener: usize,
     /// Where the peer is.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     pub phase: Phase,
     pub version: Version,
     /// A bridge of MQTT 3.x, see [`crate::packet::Connect::bridge`].
@@ -94,7 +93,7 @@ impl Aliases {
 }
 
 impl Connection {
-    fn new(listener: usize, peer: SocketAddr, now: Millis) -> Connection {
+    fn new(listener: usize, peer: Peer, now: Millis) -> Connection {
         Connection {
             listener,
             peer,
@@ -212,7 +211,7 @@ pub struct Connections {
 const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
-    pub fn open(&mut self, listener: usize, peer: SocketAddr, now: Millis) -> ConnectionId {
+    pub fn open(&mut self, listener: usize, peer: Peer, now: Millis) -> ConnectionId {
         self.opened += 1;
         let mut connection = Connection::new(listener, peer, now);
         connection.opened = self.opened;

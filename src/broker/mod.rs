@@ -34,6 +34,7 @@ pub mod limits;
 mod lookup;
 mod message;
 mod outbound;
+mod peer;
 mod pending;
 mod printable;
 mod publish;
@@ -58,7 +59,6 @@ mod text;
 mod verify;
 mod waiting;
 
-use core::net::SocketAddr;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ use ending::End;
 pub use hash::Seeded;
 use journal::Journal;
 use limits::{Limits, Options};
+pub use peer::Peer;
 use printable::Printable;
 use retained::Retained;
 use sessions::Sessions;
@@ -188,11 +189,11 @@ impl Broker {
         }
     }
 
-    /// A socket was accepted by the listener of that index; `peer` is its address.
-    pub fn open(&mut self, listener: usize, peer: SocketAddr, now: Instant) -> ConnectionId {
+    /// A socket was accepted by the listener of that index; `peer` is at its other end.
+    pub fn open(&mut self, listener: usize, peer: impl Into<Peer>, now: Instant) -> ConnectionId {
         let now = self.millis(now);
         self.connections.counters.sockets += 1;
-        let id = self.connections.open(listener, peer, now);
+        let id = self.connections.open(listener, peer.into(), now);
         let deadline = &mut self.connections[id].deadline;
         self.deadlines.arm(
             deadline,

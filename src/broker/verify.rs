@@ -6,7 +6,6 @@
 //! ([`Broker::verified`]). Whoever leaves meanwhile, or waits beyond the time for a CONNECT, is
 //! forgotten: a check that is answered too late answers nobody, as its ticket is used once.
 
-use core::net::SocketAddr;
 use std::time::Instant;
 
 use log::warn;
@@ -15,7 +14,7 @@ use super::connection::Phase;
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::printable::Printable;
-use super::{Broker, ConnectionId};
+use super::{Broker, ConnectionId, Peer};
 use crate::packet::{self, Connect, Packet, ReasonCode, Refusal, Version};
 
 /// A client that waits for its password to be checked.
@@ -30,7 +29,7 @@ pub struct Check {
 pub struct Credentials<'a> {
     pub user_name: &'a str,
     pub password: &'a [u8],
-    pub peer: SocketAddr,
+    pub peer: &'a Peer,
 }
 
 /// What came of a check.
@@ -79,7 +78,7 @@ impl Broker {
         Some(Credentials {
             user_name: connect.user_name?,
             password: connect.password?,
-            peer: connection.peer,
+            peer: &connection.peer,
         })
     }
 
@@ -198,7 +197,7 @@ impl Broker {
 
     /// Who, from where, why, and what would change it; what is said to the client is less.
     fn log_wrong(&self, id: ConnectionId, connect: &Connect, verdict: Verdict) {
-        let peer = self.connections[id].peer;
+        let peer = &self.connections[id].peer;
         let client_id = Printable(connect.client_id);
         let user_name = Printable(connect.user_name.unwrap_or_default());
         match verdict {

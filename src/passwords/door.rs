@@ -13,7 +13,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -23,7 +23,7 @@ use super::hash::{Derivation, Hash, Method};
 use super::strikes::{Address, Strikes};
 use super::users::Users;
 use crate::broker::limits::Limits;
-use crate::broker::{Broker, Check, Credentials, Turn, Verdict};
+use crate::broker::{Broker, Check, Credentials, Peer, Turn, Verdict};
 use crate::net::Gate;
 
 /// Iterations in a turn: about 0.2 ms on a PC, 5 ms on the slowest boards.
@@ -244,10 +244,11 @@ impl Gate for Door {
 }
 
 /// Where somebody comes from: an IPv4 address, or the network of an IPv6 address, as one customer
-/// has a whole network of those.
-fn address(peer: SocketAddr) -> Address {
-    match peer {
-        SocketAddr::V4(peer) => Address(u64::from(peer.ip().to_bits())),
-        SocketAddr::V6(peer) => Address((peer.ip().to_bits() >> 64) as u64 | 1 << 63),
+/// has a whole network of those. Unix sockets are all one: this machine.
+fn address(peer: &Peer) -> Address {
+    match peer.ip() {
+        Some(IpAddr::V4(ip)) => Address(u64::from(ip.to_bits())),
+        Some(IpAddr::V6(ip)) => Address((ip.to_bits() >> 64) as u64 | 1 << 63),
+        None => Address(1 << 62),
     }
 }
