@@ -249,7 +249,7 @@ impl World {
     }
 
     fn connect(&mut self, client_id: &str) -> ConnectionId {
-        let client = self.broker.open(0, ([192, 0, 2, 1], 1883).into(), self.now);
+        let client = self.broker.open(0, ([192, 0, 2, 1], 1883), self.now);
         let connect = Packet::Connect(Connect {
             version: Version::V311,
             bridge: false,

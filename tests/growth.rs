@@ -177,7 +177,7 @@ impl Crowd {
     }
 
     fn connect(&mut self, client_id: &str) -> ConnectionId {
-        let client = self.broker.open(0, ([192, 0, 2, 1], 1883).into(), self.now);
+        let client = self.broker.open(0, ([192, 0, 2, 1], 1883), self.now);
         let sent = self.say(client, &Packet::Connect(connect(Version::V5, client_id)));
         assert_eq!(sent.len(), 1, "a CONNACK");
         client

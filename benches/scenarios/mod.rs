@@ -178,7 +178,7 @@ impl Stage {
         match step {
             Step::Rules(file) => self.broker.set_acl(Some((**file).clone())),
             Step::Open => {
-                self.broker.open(0, ([192, 0, 2, 1], 1883).into(), self.now);
+                self.broker.open(0, ([192, 0, 2, 1], 1883), self.now);
             }
             Step::Said(id, bytes) => self.broker.receive(*id, bytes, self.now),
             Step::EndTurn => self.end_turn(|_, _| {}),
@@ -401,7 +401,7 @@ impl Rehearsal {
         let id = self
             .stage
             .broker
-            .open(0, ([192, 0, 2, 1], 1883).into(), self.stage.now);
+            .open(0, ([192, 0, 2, 1], 1883), self.stage.now);
         self.script.push(Step::Open);
         self.clients.push(Client {
             id,

@@ -27,6 +27,12 @@ impl From<SocketAddr> for Peer {
     }
 }
 
+impl<I: Into<IpAddr>> From<(I, u16)> for Peer {
+    fn from(address: (I, u16)) -> Peer {
+        Peer::Address(address.into())
+    }
+}
+
 impl Display for Peer {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         match self {

@@ -124,7 +124,7 @@ fn converse(config: &Config) {
     let mut broker = Broker::new(config.broker.clone(), now);
     let mut turn = Turn::default();
     for connect in &CONVERSATION[..2] {
-        let id = broker.open(0, ([192, 0, 2, 1], 1883).into(), now);
+        let id = broker.open(0, ([192, 0, 2, 1], 1883), now);
         broker.receive(id, connect, now);
         for packet in &CONVERSATION[2..] {
             broker.receive(id, packet, now);

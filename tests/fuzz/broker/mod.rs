@@ -122,7 +122,7 @@ impl World {
 
     fn open(&mut self, index: usize) -> ConnectionId {
         if self.peers[index].is_none() {
-            let peer = ([192, 0, 2, 1], 1883).into();
+            let peer = ([192, 0, 2, 1], 1883);
             let id = self.broker.open(index % 2, peer, self.now);
             self.peers[index] = Some(Peer::new(id));
         }
