@@ -14,7 +14,7 @@ use log::{info, warn};
 use midge::broker::Broker;
 use midge::broker::explain::Question;
 use midge::config::{self, Command, Config, System};
-use midge::net::{Keeper, Server};
+use midge::net::{Keeper, Passed, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
 use midge::reload::Files;
@@ -108,6 +108,12 @@ fn serve(mut config: Config) -> Result<(), String> {
             destinations.push(Destination::None);
         }
     }
+    // First of all: nothing else may have those descriptors.
+    let mut passed = match config.passed {
+        0 => Passed::default(),
+        _ => Passed::from_environment()?,
+    };
+    passed.check(&config.listeners)?;
     logging::start(&config.log)?;
     info!(target: "notice", "midge version {} starting.", env!("CARGO_PKG_VERSION"));
     for notice in config.notices() {
@@ -121,14 +127,14 @@ fn serve(mut config: Config) -> Result<(), String> {
     let files = config.files();
     let fresh = files.read().map_err(|faults| faults.join("\nmidge: "))?;
     fresh.apply(&mut server);
+    give_sockets(&mut config);
     server.on_hang_up(Box::new(move |server| files.read_again(server)));
     for (index, listener) in config.listeners.iter().enumerate() {
-        let addresses = server
-            .listen(index, listener)
+        let places = server
+            .listen(index, listener, &mut passed)
             .map_err(|error| error.to_string())?;
-        let addresses: Vec<String> = addresses.iter().map(|a| a.to_string()).collect();
         let who = config.who_can_connect(index);
-        info!(target: "notice", "Listening on {}: {who}.", addresses.join(" and "));
+        info!(target: "notice", "Listening on {}: {who}.", places.join(" and "));
     }
     #[cfg(feature = "signals")]
     midge::net::signals::watch(&mut server)
@@ -183,6 +189,21 @@ fn step_down(config: &Config) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Unix sockets belong to whom root becomes.
+#[cfg(feature = "user")]
+fn give_sockets(config: &mut Config) {
+    let user = config.user_to_become().map(user::find);
+    let Some(Ok(Some(user))) = user else {
+        return;
+    };
+    for listener in &mut config.listeners {
+        listener.user = Some((user.uid, user.gid));
+    }
+}
+
+#[cfg(not(feature = "user"))]
+fn give_sockets(_: &mut Config) {}
 
 #[cfg(not(feature = "user"))]
 fn step_down(config: &Config) -> Result<(), String> {

@@ -30,6 +30,11 @@ const COVERED: &[&str] = &[
     "message-size-limit",
     "accept-protocol-versions",
     "socket-domain",
+    "bind-interface",
+    "enable-proxy-protocol",
+    "socket-owner",
+    "socket-group",
+    "socket-mode",
     "use-username-as-clientid",
     "clientid-prefixes",
     "config-file",
@@ -485,6 +490,83 @@ fn socket_domain_leaves_the_other_family_out() {
     if let Ok(four) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
         assert_eq!(read(four), 0, "the IPv6 socket takes no IPv4");
     }
+}
+
+#[test]
+#[cfg(feature = "sockets")]
+fn bind_interface_takes_what_comes_in_by_that_interface_only() {
+    let port = free_port();
+    let listener = format!("{port} 0.0.0.0");
+    let flags = |name| ["--listener", &listener, "--bind-interface", name].map(str::to_string);
+    let spawn = |name| Midge::command(Command::new(env!("CARGO_BIN_EXE_midge")).args(flags(name)));
+    drop(spawn("lo").on_port(port));
+    let exit = spawn("nosuch0").exit();
+    assert_eq!(exit.status, Some(1));
+    let expected = format!(
+        "midge: --listener \"{port} 0.0.0.0\": cannot listen on 0.0.0.0:{port} through the \
+         interface nosuch0: No such device (os error 19); this machine has no interface of that"
+    );
+    assert!(
+        exit.stderr.lines().any(|line| line.starts_with(&expected)),
+        "{}",
+        exit.stderr
+    );
+    let all = fs::read_dir("/sys/class/net").unwrap();
+    let mut names = all.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let Some(other) = names.find(|name| name != "lo") else {
+        println!("not tested: there is no other interface");
+        return;
+    };
+    let broker = spawn(&other);
+    broker.logs(&format!("Listening on 0.0.0.0:{port}"));
+    // That comes in by lo.
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+}
+
+#[test]
+fn enable_proxy_protocol_takes_clients_for_who_the_proxy_says_they_are() {
+    let broker = Midge::start(&["--enable-proxy-protocol", "1"]);
+    let mut client = broker.open(Version::V5);
+    client.send_bytes(b"PROXY TCP4 203.0.113.7 198.51.100.1 5000 1883\r\n");
+    client.send(&Packet::Connect(connect(Version::V5, "a")));
+    assert_eq!(client.read().connack().reason, ReasonCode::Success);
+    broker.logs("New client connected from 203.0.113.7:5000 as a ");
+    let mut client = broker.open(Version::V5);
+    client.send(&Packet::Connect(connect(Version::V5, "b")));
+    client.expect_closed();
+    broker.logs("closed: it does not begin with a PROXY header.");
+}
+
+#[test]
+fn socket_owner_group_and_mode_say_who_may_open_a_unix_socket() {
+    use std::os::unix::fs::MetadataExt;
+    let path = temporary("owned.sock");
+    let listener = format!("0 {}", path.display());
+    let me = fs::metadata("/proc/self").unwrap();
+    // Only root may give files away.
+    let (owner, group) = match me.uid() {
+        0 => ("12345".to_string(), "54321".to_string()),
+        own => (own.to_string(), me.gid().to_string()),
+    };
+    let listen = ["--listener", &listener, "--socket-owner", &owner];
+    let flags = [&listen[..], &["--socket-group", &group]].concat();
+    for (mode, expected) in [(&[][..], 0o770), (&["--socket-mode", "606"], 0o606)] {
+        let broker = Midge::spawn(&[&flags, mode].concat());
+        broker.logs("owned.sock: nobody can connect");
+        let file = fs::metadata(&path).expect("it is there");
+        assert_eq!(file.mode() & 0o7777, expected);
+        let ids = (file.uid().to_string(), file.gid().to_string());
+        assert_eq!(ids, (owner.clone(), group.clone()));
+    }
+    let exit = run(&["--listener", "1883", "--socket-mode", "600"]);
+    assert_eq!(exit.status, Some(2));
+    let expected = "--socket-mode 600: is for Unix sockets: listener 0 PATH";
+    assert!(exit.stderr.contains(expected), "{}", exit.stderr);
+    let nobody = run(&["--listener", &listener, "--socket-owner", "no-such-user"]);
+    assert_eq!(nobody.status, Some(1));
+    let expected = "owned.sock: there is no user no-such-user";
+    assert!(nobody.stderr.contains(expected), "{}", nobody.stderr);
+    assert!(!path.exists(), "what was made is gone");
 }
 
 #[test]

@@ -39,12 +39,7 @@ impl Draft {
     fn new(port: u16, host: Host, origin: String, made_by: Maker) -> Draft {
         let limits = Limits::default();
         Draft {
-            address: ListenerAddress {
-                port,
-                host,
-                domain: None,
-                origin,
-            },
+            address: ListenerAddress::new(port, host, origin),
             options: ListenerOptions {
                 topic_alias_max: limits.topic_alias_max,
                 topic_alias_max_broker: limits.topic_alias_max_broker,
@@ -56,9 +51,37 @@ impl Draft {
         }
     }
 
+    /// Whether that setting means something for it.
+    pub fn heeds(&self, setting: &str) -> bool {
+        match (setting, &self.address.host) {
+            ("socket-domain" | "bind-interface", Host::Unix(_) | Host::Passed) => false,
+            ("socket-owner" | "socket-group" | "socket-mode", host) => {
+                matches!(host, Host::Unix(_))
+            }
+            (_, _) => true,
+        }
+    }
+
+    /// Who comes by it.
+    fn whom(&self) -> String {
+        let whence = match (&self.address.host, self.address.proxy) {
+            (_, Some(_)) => " behind a proxy",
+            (Host::Loopback, None) => " of this machine",
+            (Host::Unix(_), None) => " of this machine that may open the socket",
+            (Host::Any | Host::Named(_) | Host::Passed, None) => "",
+        };
+        let how = match self.options.versions.is_empty() {
+            true => "",
+            false => " with its version of MQTT",
+        };
+        format!("every client{whence}{how}")
+    }
+
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
+        self.address.interface.clone_from(&other.address.interface);
+        self.address.proxy = other.address.proxy;
         self.options = other.options.clone();
         self.allow_anonymous = other.allow_anonymous;
         self.given = other.given.clone();
@@ -69,7 +92,7 @@ impl Config {
     pub(super) fn add_listener(&mut self, port: u16, host: Host) -> Result<(), String> {
         let made_by = match host {
             Host::Loopback => Maker::Port,
-            Host::Any | Host::Named(_) => Maker::Listener,
+            Host::Any | Host::Named(_) | Host::Unix(_) | Host::Passed => Maker::Listener,
         };
         self.push(Draft::new(port, host, self.here.clone(), made_by))
     }
@@ -134,31 +157,31 @@ impl Config {
         if let (Some(index), false) = (implied, of_file) {
             let implied = self.drafts.remove(index);
             if self.drafts.is_empty() {
-                self.add_default(&implied);
+                self.drafts.push(self.default_draft());
             }
             self.drafts
                 .iter_mut()
                 .for_each(|draft| draft.set_like(&implied));
         }
         if self.drafts.is_empty() {
-            self.drafts.push(Draft::new(
-                PORT,
-                Host::Loopback,
-                default_origin(),
-                Maker::Port,
-            ));
+            self.drafts.push(self.default_draft());
         }
-        self.is_local = is_local;
+        let is_passed = |draft: &Draft| draft.address.host == Host::Passed;
+        self.is_local = is_local && !self.drafts.iter().any(is_passed);
     }
 
-    fn add_default(&mut self, implied: &Draft) {
-        let port = implied.address.port;
-        self.drafts.push(Draft::new(
-            port,
-            Host::Loopback,
-            default_origin(),
-            Maker::Port,
-        ));
+    /// What there is where no listener is asked for.
+    fn default_draft(&self) -> Draft {
+        match self.passed {
+            0 => {
+                let origin = format!("--port {PORT} (the default)");
+                Draft::new(PORT, Host::Loopback, origin, Maker::Port)
+            }
+            count => {
+                let origin = format!("LISTEN_FDS={count}");
+                Draft::new(PORT, Host::Passed, origin, Maker::Port)
+            }
+        }
     }
 
     /// Hands the listeners to the server and to the broker.
@@ -186,12 +209,7 @@ impl Config {
     /// Who can connect to a listener, and why, in one sentence.
     pub fn who_can_connect(&self, index: usize) -> String {
         let draft = &self.drafts[index];
-        let who = match (&draft.address.host, draft.options.versions.is_empty()) {
-            (Host::Loopback, true) => "every client of this machine",
-            (Host::Any | Host::Named(_), true) => "every client",
-            (Host::Loopback, false) => "every client of this machine with its version of MQTT",
-            (Host::Any | Host::Named(_), false) => "every client with its version of MQTT",
-        };
+        let who = draft.whom();
         let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
         let anonymous = match draft.allow_anonymous {
             Some(_) if !self.per_listener => self.name("listener-allow-anonymous"),
@@ -199,7 +217,7 @@ impl Config {
         };
         if let Some(file) = &self.password_file {
             let allowed = draft.options.allow_anonymous;
-            return self.who_is_known(who, &anonymous, allowed, set, file);
+            return self.who_is_known(&who, &anonymous, allowed, set, file);
         }
         match (draft.options.allow_anonymous, set) {
             (true, true) => format!("{who} can connect ({anonymous} true)"),
@@ -212,7 +230,10 @@ impl Config {
             (false, false) => format!(
                 "nobody can connect (with {}, clients without a user name are refused, and \
                  there are no users; {anonymous} true lets everybody in)",
-                self.name("listener"),
+                match draft.address.host {
+                    Host::Passed => "LISTEN_FDS".to_string(),
+                    _ => self.name("listener"),
+                }
             ),
         }
     }
@@ -248,8 +269,4 @@ impl Config {
             ),
         }
     }
-}
-
-fn default_origin() -> String {
-    format!("--port {PORT} (the default)")
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub acl_file: Option<String>,
     /// `-c`
     pub file: Option<String>,
+    /// Sockets that whoever started midge has opened for it.
+    pub passed: usize,
     pub user: Option<String>,
     /// The line that says so, for errors.
     pub user_origin: String,
@@ -130,6 +132,7 @@ impl Default for Config {
             persistence_location: ".".to_string(),
             acl_file: None,
             file: None,
+            passed: 0,
             user: None,
             user_origin: String::new(),
             allow_anonymous: None,
@@ -231,6 +234,18 @@ impl Config {
         if self.broker.passwords && !cfg!(feature = "passwords") {
             let name = self.name("password-file");
             return Err(format!("{name}: this midge was built without passwords"));
+        }
+        let has_interface = |draft: &Draft| draft.address.interface.is_some();
+        if self.drafts.iter().any(has_interface) && !cfg!(feature = "sockets") {
+            let name = self.name("bind-interface");
+            return Err(format!("{name}: this midge was built without sockets"));
+        }
+        if self.daemon && self.passed > 0 {
+            return Err(
+                "--daemon: sockets were passed to this process (LISTEN_FDS), not to one \
+                 in the background; leave it out"
+                    .to_string(),
+            );
         }
         self.complete_listeners();
         self.complete_persistence()

@@ -14,6 +14,7 @@ use super::value::{Kind, Value};
 use super::values;
 use super::{Command, Config, Fault};
 use crate::logging::in_one_line;
+use crate::net::passed_count;
 
 /// The environment's word for `persistence_location`, as Mosquitto has it.
 const LOCATION: &str = "MOSQUITTO_PERSISTENCE_LOCATION";
@@ -77,6 +78,8 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     config
         .read_environment(outside, &mut first)
         .map_err(Fault::flags)?;
+    let passed = passed_count(&|name| outside.variable(name));
+    config.passed = passed.map_err(Fault::flags)?;
     config.begin_file();
     if let Some(path) = config.file.clone() {
         config.read_file(&path, outside, &first);
@@ -233,6 +236,9 @@ impl Config {
             (Effect::Listener(set) | Effect::Either(_, set), Some(index)) => {
                 let draft = &mut self.drafts[index];
                 set(draft, value)?;
+                if !draft.heeds(setting.name) {
+                    return out_of_place(setting.name);
+                }
                 let given = (written(value), place.to_string());
                 draft.given.insert(setting.name, given);
             }
@@ -259,6 +265,9 @@ impl Config {
             for text in flags::values(setting, matches) {
                 let named = |why| format!("--{} {text}: {why}", setting.name);
                 let value = setting.kind.parse(&text).map_err(named)?;
+                if !self.drafts.iter().any(|draft| draft.heeds(setting.name)) {
+                    out_of_place(setting.name).map_err(named)?;
+                }
                 for draft in &mut self.drafts {
                     set(draft, value).map_err(named)?;
                     let given = (written(value), format!("--{}", setting.name));
@@ -284,6 +293,16 @@ impl Config {
             text: text.to_string(),
             verdict,
         });
+    }
+}
+
+/// What becomes of a setting whose listener cannot heed it.
+fn out_of_place(name: &str) -> Result<Verdict, String> {
+    match name.starts_with("socket-") && name != "socket-domain" {
+        true => Err("is for Unix sockets: listener 0 PATH".to_string()),
+        false => Ok(Verdict::Ignored(
+            "a Unix socket has no addresses".to_string(),
+        )),
     }
 }
 

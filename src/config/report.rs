@@ -187,17 +187,21 @@ fn print_default(setting: &Setting, text: &mut String) {
 
 fn print_listener(config: &Config, index: usize, text: &mut String) {
     let draft = &config.drafts[index];
-    let host = match &draft.address.host {
-        Host::Loopback => " localhost".to_string(),
-        Host::Any => String::new(),
-        Host::Named(name) => format!(" {name}"),
-    };
     let (origin, port) = (&draft.address.origin, draft.address.port);
-    *text += &format!("# {origin}\nlistener {port}{host}\n");
+    let listener = match &draft.address.host {
+        Host::Loopback => format!("listener {port} localhost\n"),
+        Host::Any => format!("listener {port}\n"),
+        Host::Named(name) => format!("listener {port} {name}\n"),
+        Host::Unix(path) => format!("listener 0 {path}\n"),
+        // No listener, so that it is the same again.
+        Host::Passed => String::new(),
+    };
+    *text += &format!("# {origin}\n{listener}");
     for setting in SETTINGS.iter().filter(|setting| setting.is_honoured()) {
         let is_own = setting.name.starts_with("listener-");
         let names_it = setting.name == "bind-address" || setting.name == "port";
         let is_here = matches!(setting.scope, Scope::Listener | Scope::ListenerInFile);
+        let is_here = is_here && draft.heeds(setting.name);
         if !is_here || is_own || names_it || setting.kind == Kind::Flag {
             continue;
         }

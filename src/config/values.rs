@@ -7,25 +7,63 @@ use crate::broker::acl::{Access, Identity};
 use crate::broker::explain::Question;
 use crate::broker::journal::WHENEVER;
 use crate::broker::limits::QueueOverflow;
-use crate::net::{Domain, Host};
+use crate::net::{Domain, Host, ProxyVersion};
 use crate::packet::{TopicFilter, Version};
 
-/// `PORT [ADDRESS]`
+/// Bytes that Linux has room for.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// `PORT [ADDRESS]`, or `0 PATH` for a Unix socket.
 pub fn listener(text: &str) -> Result<(u16, Host), String> {
-    let mut words = text.split_whitespace();
-    if text.trim_start().starts_with("0 /") {
-        let why = "Unix sockets are not there yet: take a port, with 127.0.0.1 for this machine";
-        return Err(why.to_string());
+    let text = text.trim();
+    let (port, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = rest.trim_start();
+    let wrong = "must be a port from 1 to 65535 and, if wanted, an address; or 0 and the path of a \
+        Unix socket, with a / in it";
+    let port: u16 = port.parse().map_err(|_| wrong)?;
+    match (port, rest) {
+        (0, path) if path.contains('/') && path.len() <= SOCKET_PATH_MAX => {
+            Ok((0, Host::Unix(path.to_string())))
+        }
+        (0, path) if path.contains('/') => Err(format!(
+            "is a path of more than {SOCKET_PATH_MAX} bytes: no socket can be there"
+        )),
+        (0, _) => Err(wrong.to_string()),
+        (port, "") => Ok((port, Host::Any)),
+        (port, address) if !address.contains(' ') => Ok((port, Host::Named(address.to_string()))),
+        (_, _) => Err("has more than a port and an address".to_string()),
     }
-    let port = words
-        .next()
-        .and_then(|word| word.parse::<u16>().ok())
-        .filter(|port| *port > 0);
-    let port = port.ok_or("must be a port from 1 to 65535 and, if wanted, an address")?;
-    match (words.next(), words.next()) {
-        (None, _) => Ok((port, Host::Any)),
-        (Some(address), None) => Ok((port, Host::Named(address.to_string()))),
-        (Some(_), Some(_)) => Err("has more than a port and an address".to_string()),
+}
+
+/// The name of a network interface, of a length that Linux has.
+pub fn interface(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=15 if !text.contains([' ', '/']) => Ok(text.to_string()),
+        _ => Err("must be the name of a network interface, such as eth0".to_string()),
+    }
+}
+
+/// A user or a group, by name or number.
+pub fn owner(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains([' ', ':']) {
+        true => Err("must be one name, or a number".to_string()),
+        false => Ok(text.to_string()),
+    }
+}
+
+/// As chmod has it, without the bits that mean nothing for a socket.
+pub fn mode(text: &str) -> Result<u32, String> {
+    let is_octal = text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| is_octal && *mode <= 0o777 && (3..=4).contains(&text.len()))
+        .ok_or("must be three octal digits, such as 660".to_string())
+}
+
+pub fn proxy(version: i64) -> Option<ProxyVersion> {
+    match version {
+        1 => Some(ProxyVersion::V1),
+        2 => Some(ProxyVersion::V2),
+        _ => None,
     }
 }
 

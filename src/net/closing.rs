@@ -59,7 +59,11 @@ impl Server {
             self.unread.retain(|other| *other != id);
         }
         drop(socket);
-        // A descriptor is free again for whoever was left waiting for one.
+        self.descriptor_is_free();
+    }
+
+    /// For whoever was left waiting for one.
+    pub(super) fn descriptor_is_free(&mut self) {
         for listener in &mut self.listeners {
             listener.has_more |= std::mem::take(&mut listener.starved);
         }

@@ -6,78 +6,34 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
 
 use log::error;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
-/// Where to listen, as asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerAddress {
-    pub port: u16,
-    pub host: Host,
-    /// Addresses of one family only.
-    pub domain: Option<Domain>,
-    /// The flag and its value that asked for it, for errors.
-    pub origin: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// 127.0.0.1 and ::1.
-    Loopback,
-    /// Every address, IPv4 and IPv6.
-    Any,
-    /// This name or address.
-    Named(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Domain {
-    IPv4,
-    IPv6,
-}
-
-/// Why a listener cannot be opened: a sentence that names the flag and what to do.
-#[derive(Debug)]
-pub struct BindError(String);
-
-impl std::fmt::Display for BindError {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl BindError {
-    fn new(asked: &ListenerAddress, address: &str, error: &io::Error) -> BindError {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there; stop it or take another port"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 are for root; take one from 1024 to 65535"
-            }
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            _ => "check the address",
-        };
-        BindError(format!(
-            "{}: cannot listen on {address}: {error}; {remedy}",
-            asked.origin
-        ))
-    }
-}
+use super::address::{BindError, Domain, Host, ListenerAddress};
+use super::passed::Passed;
+use super::proxy::ProxyVersion;
+use super::socket::Stream;
+use super::socket_file::{self, SocketFile};
+use super::sockets;
+use crate::broker::Peer;
 
 /// Connections accepted one after the other that end an episode without descriptors.
 const RECOVERED: u32 = 16;
 
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: Acceptor,
+    /// Where it listens, in words.
+    place: String,
     /// Of its options in the broker.
     pub index: usize,
+    /// Its connections begin with a header of that version.
+    pub proxy: Option<ProxyVersion>,
     /// Connections may be waiting.
     pub has_more: bool,
     /// Connections are waiting, for want of a descriptor.
@@ -87,74 +43,93 @@ pub struct Listener {
     /// How many more must be accepted until an episode without descriptors, which was logged, is
     /// over; 0 outside of one.
     exhausted: u32,
+    /// Of a Unix socket that we have made.
+    _file: Option<SocketFile>,
+}
+
+/// What connections come from.
+#[derive(Debug)]
+pub enum Acceptor {
+    Tcp(TcpListener),
+    /// With its path.
+    Unix(UnixListener, Rc<str>),
 }
 
 pub enum Accepted {
-    Stream(TcpStream, SocketAddr),
+    Stream(Stream, Peer),
     /// There was no descriptor for it; it was closed.
     TurnedAway,
     NoMore,
 }
 
+impl Acceptor {
+    fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Acceptor::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, peer)| (Stream::Tcp(stream), canonical(peer).into())),
+            Acceptor::Unix(listener, path) => listener
+                .accept()
+                .map(|(stream, _)| (Stream::Unix(stream), Peer::Through(path.clone()))),
+        }
+    }
+
+    /// Where it listens, in words.
+    pub fn place(&self) -> String {
+        match self {
+            Acceptor::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(_) => "an address that is not known".to_string(),
+            },
+            Acceptor::Unix(_, path) => path.to_string(),
+        }
+    }
+}
+
+/// IPv4 addresses as such, also where they come through an IPv6 socket.
+pub fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 impl Listener {
-    /// Opens what `asked` comes to: a socket for each address.
+    /// Opens what `asked` comes to: a socket for each address. Those that were passed take the
+    /// place of all of them.
     pub fn bind(
         index: usize,
         asked: &ListenerAddress,
         nodelay: bool,
+        passed: &mut Passed,
     ) -> Result<Vec<Listener>, BindError> {
-        let mut listeners: Vec<Listener> = Vec::new();
-        let mut missing = None;
-        for mut address in resolve(asked)? {
-            // Port 0 means any free port, but the same for both.
-            if let (0, Some(first)) = (address.port(), listeners.first()) {
-                address.set_port(first.address.port());
+        let passed = passed.take(asked)?;
+        let sockets = match (&asked.host, passed.is_empty()) {
+            (_, false) => passed.into_iter().map(|socket| (socket, None)).collect(),
+            (Host::Unix(path), true) => vec![bind_unix(asked, path)?],
+            (Host::Passed | Host::Loopback | Host::Any | Host::Named(_), true) => bind_tcp(asked)?,
+        };
+        let listener = |(socket, file)| {
+            let socket = match socket {
+                Acceptor::Tcp(socket) if nodelay => Acceptor::Tcp(sockets::without_delay(socket)),
+                socket => socket,
+            };
+            Listener {
+                place: socket.place(),
+                socket,
+                index,
+                proxy: asked.proxy,
+                has_more: false,
+                starved: false,
+                reserve: reserve(),
+                ipv6_only: asked.domain == Some(Domain::IPv6),
+                exhausted: 0,
+                _file: file,
             }
-            match Listener::open(index, address, nodelay) {
-                Ok(mut listener) => {
-                    listener.ipv6_only = asked.domain == Some(Domain::IPv6);
-                    listeners.push(listener);
-                }
-                // The IPv6 socket for all addresses has IPv4's as well.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && asked.host == Host::Any
-                        && !listeners.is_empty() => {}
-                Err(error) if is_decisive(&error) => {
-                    return Err(BindError::new(asked, &address.to_string(), &error));
-                }
-                // The machine may lack one of the families.
-                Err(error) => {
-                    missing = Some(BindError::new(asked, &address.to_string(), &error));
-                }
-            }
-        }
-        match missing {
-            Some(error) if listeners.is_empty() => Err(error),
-            _ => Ok(listeners),
-        }
+        };
+        Ok(sockets.into_iter().map(listener).collect())
     }
 
-    fn open(index: usize, address: SocketAddr, nodelay: bool) -> io::Result<Listener> {
-        let mut socket = TcpListener::bind(address)?;
-        if nodelay {
-            socket = without_delay(socket);
-        }
-        let address = socket.local_addr()?;
-        Ok(Listener {
-            socket,
-            address,
-            index,
-            has_more: false,
-            starved: false,
-            reserve: reserve(),
-            ipv6_only: false,
-            exhausted: 0,
-        })
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, in words.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     pub fn register(
@@ -163,9 +138,11 @@ impl Listener {
         token: Token,
         asked: &ListenerAddress,
     ) -> Result<(), BindError> {
-        registry
-            .register(&mut self.socket, token, Interest::READABLE)
-            .map_err(|error| BindError::new(asked, &self.address.to_string(), &error))
+        let registered = match &mut self.socket {
+            Acceptor::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Acceptor::Unix(socket, _) => registry.register(socket, token, Interest::READABLE),
+        };
+        registered.map_err(|error| BindError::new(asked, &self.place, &error))
     }
 
     /// Takes the next connection.
@@ -173,7 +150,9 @@ impl Listener {
         loop {
             let error = match self.socket.accept() {
                 // Its IPv6 socket for all addresses would take IPv4 too.
-                Ok((_, peer)) if self.ipv6_only && peer.ip().to_canonical().is_ipv4() => continue,
+                Ok((_, peer)) if self.ipv6_only && peer.ip().is_some_and(|ip| ip.is_ipv4()) => {
+                    continue;
+                }
                 Ok((stream, peer)) => {
                     self.recover();
                     return Accepted::Stream(stream, peer);
@@ -232,54 +211,61 @@ impl Listener {
     }
 }
 
-/// Replies are gathered and written once a turn: holding them back further would only delay them.
-/// In Linux, connections have TCP_NODELAY from their listener: not each of them need be told.
-fn without_delay(listener: TcpListener) -> TcpListener {
-    // Only a stream has the method; the option is any socket's.
-    let socket = std::net::TcpListener::from(listener);
-    let stream = std::net::TcpStream::from(OwnedFd::from(socket));
-    // One that cannot be told so works all the same.
-    let _ = stream.set_nodelay(true);
-    let socket = std::net::TcpListener::from(OwnedFd::from(stream));
-    TcpListener::from_std(socket)
-}
-
 /// A descriptor to give up when there is no other.
 fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-fn resolve(asked: &ListenerAddress) -> Result<Vec<SocketAddr>, BindError> {
-    let port = asked.port;
-    let ips: [IpAddr; 2] = match &asked.host {
-        Host::Loopback => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        Host::Any => [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
-        Host::Named(name) => {
-            let found = (name.as_str(), port).to_socket_addrs();
-            let found = found.map_err(|error| BindError::new(asked, name, &error))?;
-            let found: Vec<_> = found.filter(|address| is_wanted(asked, address)).collect();
-            return match found[..] {
-                [] => Err(BindError::new(
-                    asked,
-                    name,
-                    &io::ErrorKind::AddrNotAvailable.into(),
-                )),
-                [..] => Ok(found),
-            };
+type Opened = (Acceptor, Option<SocketFile>);
+
+fn bind_tcp(asked: &ListenerAddress) -> Result<Vec<Opened>, BindError> {
+    let mut opened: Vec<Opened> = Vec::new();
+    // Port 0 means any free port, but the same for both.
+    let mut port = asked.port;
+    let mut missing = None;
+    for mut address in asked.resolve()? {
+        address.set_port(port);
+        let socket = sockets::tcp(address, asked.interface.as_deref());
+        match socket.and_then(|socket| Ok((socket.local_addr()?.port(), socket))) {
+            Ok((its_port, socket)) => {
+                port = its_port;
+                opened.push((Acceptor::Tcp(socket), None));
+            }
+            // The IPv6 socket for all addresses has IPv4's as well.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && asked.host == Host::Any
+                    && !opened.is_empty() => {}
+            Err(error) if is_decisive(&error) => {
+                return Err(BindError::new(asked, &address.to_string(), &error));
+            }
+            // The machine may lack one of the families.
+            Err(error) => {
+                missing = Some(BindError::new(asked, &address.to_string(), &error));
+            }
         }
-    };
-    let addresses = ips.map(|ip| SocketAddr::new(ip, port)).into_iter();
-    Ok(addresses
-        .filter(|address| is_wanted(asked, address))
-        .collect())
+    }
+    match missing {
+        Some(error) if opened.is_empty() => Err(error),
+        _ => Ok(opened),
+    }
 }
 
-fn is_wanted(asked: &ListenerAddress, address: &SocketAddr) -> bool {
-    match asked.domain {
-        None => true,
-        Some(Domain::IPv4) => address.is_ipv4(),
-        Some(Domain::IPv6) => address.is_ipv6(),
-    }
+/// The file is whose it is to be before anybody can connect.
+fn bind_unix(asked: &ListenerAddress, path: &str) -> Result<Opened, BindError> {
+    let open = |at: &Path| {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => "there is no such directory".to_string(),
+            _ => error.to_string(),
+        };
+        socket_file::make_room(at)?;
+        let bound = sockets::Bound::new(at).map_err(failed)?;
+        let file = SocketFile::new(at).map_err(failed)?;
+        file.hand_over(asked)?;
+        let listener = bound.listen().map_err(failed)?;
+        Ok((Acceptor::Unix(listener, path.into()), Some(file)))
+    };
+    open(Path::new(path)).map_err(|why: String| BindError::because(asked, path, &why))
 }
 
 /// Whether an address that cannot be had is worth giving up for.

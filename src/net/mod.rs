@@ -7,27 +7,36 @@
 //! connection throughout a turn. Sockets are registered once, edge-triggered: what
 //! has not been read within the budget is remembered, and the next wait is none.
 
+mod address;
 mod closing;
 mod listener;
+mod passed;
+mod proxied;
+mod proxy;
 #[cfg(feature = "signals")]
 pub mod signals;
 mod socket;
+mod socket_file;
+#[cfg_attr(not(feature = "sockets"), path = "plain_sockets.rs")]
+mod sockets;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use mio::event::Event;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::broker::{Broker, ConnectionId, Turn};
+use crate::broker::{Broker, ConnectionId, Peer, Turn};
 
-use listener::{Accepted, Listener};
-pub use listener::{BindError, Domain, Host, ListenerAddress};
+pub use address::{BindError, Domain, FileOptions, Host, ListenerAddress};
+use listener::{Accepted, Listener, canonical};
+pub use passed::{Passed, passed_count};
+use proxied::Proxied;
+pub use proxy::ProxyVersion;
 use socket::{Socket, Taken, Written};
 
 /// Bytes read from one socket before the others have their turn; the size of the read buffer too.
@@ -39,7 +48,8 @@ const HURRIES_MAX: u32 = 64;
 /// Connections accepted before those that exist have their turn.
 const ACCEPTS: usize = 256;
 
-/// Sockets have the tokens from 0 on, listeners and notices those from the end.
+/// Sockets have the tokens from 0 on, then come those that wait for a proxy, listeners, notices.
+const FIRST_PROXIED: usize = usize::MAX / 4;
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_NOTICE: usize = usize::MAX - 64;
 
@@ -98,6 +108,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// Under the ids of the broker's connections.
     sockets: Slab<Socket>,
+    /// Connections that the broker does not know yet.
+    proxied: Proxied,
     notices: Vec<(UnixStream, Notice)>,
     /// Read into by all sockets.
     buffer: Box<[u8]>,
@@ -129,6 +141,7 @@ impl Server {
             reload: None,
             listeners: Vec::new(),
             sockets: Slab::new(),
+            proxied: Proxied::default(),
             notices: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             unread: Vec::new(),
@@ -153,20 +166,22 @@ impl Server {
         self.keeper = keeper;
     }
 
-    /// Opens a listener; `index` is that of its options in the broker. Returns where it listens.
+    /// Opens a listener, or takes what was passed for it; `index` is that of its options in the
+    /// broker. Returns where it listens.
     pub fn listen(
         &mut self,
         index: usize,
         address: &ListenerAddress,
-    ) -> Result<Vec<SocketAddr>, BindError> {
-        let mut addresses = Vec::new();
-        for mut listener in Listener::bind(index, address, self.tcp_nodelay)? {
+        passed: &mut Passed,
+    ) -> Result<Vec<String>, BindError> {
+        let mut places = Vec::new();
+        for mut listener in Listener::bind(index, address, self.tcp_nodelay, passed)? {
             let token = Token(FIRST_LISTENER + self.listeners.len());
             listener.register(self.poll.registry(), token, address)?;
-            addresses.push(listener.address());
+            places.push(listener.place().to_string());
             self.listeners.push(listener);
         }
-        Ok(addresses)
+        Ok(places)
     }
 
     /// Every byte that comes from `stream` is that notice: how signals get into the loop.
@@ -225,6 +240,7 @@ impl Server {
         }
         self.turn = turn;
         self.end_lingering(now);
+        self.end_proxied(now);
         Ok(())
     }
 
@@ -254,6 +270,7 @@ impl Server {
             .poll_timeout()
             .into_iter()
             .chain(lingering)
+            .chain(self.proxied.deadline())
             .chain(keeper)
             .chain(gate)
             .min()?;
@@ -291,6 +308,9 @@ impl Server {
                 token if token >= FIRST_NOTICE => self.on_notice(token - FIRST_NOTICE, now),
                 token if token >= FIRST_LISTENER => {
                     self.listeners[token - FIRST_LISTENER].has_more = true;
+                }
+                token if token >= FIRST_PROXIED => {
+                    self.on_proxied(token - FIRST_PROXIED, event, now);
                 }
                 token => self.on_socket_event(ConnectionId(token as u32), event, now),
             }
@@ -339,27 +359,38 @@ impl Server {
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS {
             match self.listeners[index].accept() {
-                Accepted::Stream(stream, peer) => self.open(index, stream, peer, now),
+                Accepted::Stream(stream, peer) => {
+                    let socket = Socket::new(stream);
+                    match self.listeners[index].proxy {
+                        None => _ = self.admit(index, socket, peer, now),
+                        Some(version) => self.open_proxied(index, version, socket, peer, now),
+                    }
+                }
                 Accepted::TurnedAway => {}
                 Accepted::NoMore => return,
             }
         }
     }
 
-    fn open(&mut self, listener: usize, stream: TcpStream, peer: SocketAddr, now: Instant) {
+    /// Tells the broker of a connection; `None` if it cannot be had.
+    fn admit(
+        &mut self,
+        listener: usize,
+        mut socket: Socket,
+        peer: Peer,
+        now: Instant,
+    ) -> Option<ConnectionId> {
         let slot = self.sockets.vacant_entry();
         let token = Token(slot.key());
-        let mut socket = Socket::new(stream);
-        if socket.register(self.poll.registry(), token).is_err() {
-            return;
-        }
+        socket.register(self.poll.registry(), token).ok()?;
         let options = self.listeners[listener].index;
-        let id = self.broker.open(options, canonical(peer), now);
+        let id = self.broker.open(options, peer, now);
         assert!(
             id.index() == slot.key(),
             "sockets and connections have come apart"
         );
         slot.insert(socket);
+        Some(id)
     }
 
     /// Writes what `id` is owed, as far as its socket takes it.
@@ -414,9 +445,4 @@ impl Server {
             }
         }
     }
-}
-
-/// IPv4 addresses as such, also where they come through an IPv6 socket.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

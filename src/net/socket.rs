@@ -3,15 +3,25 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 /// Reads when there is no time to linger.
 const DRAINS: usize = 4;
 
+/// What bytes go through.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    stream: Stream,
+    /// The poll loop knows it.
+    registered: bool,
     /// As far as is known; a write that would block says no, an event says yes.
     pub writable: bool,
     /// The peer has closed its side, or the connection is broken: read on to the end.
@@ -45,9 +55,10 @@ pub enum Written {
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream) -> Socket {
+    pub fn new(stream: Stream) -> Socket {
         Socket {
             stream,
+            registered: false,
             writable: true,
             read_closed: false,
             unread: false,
@@ -56,12 +67,14 @@ impl Socket {
         }
     }
 
+    /// From now on, events of it have that token.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(
-            &mut self.stream,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        let source = self.stream.source();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match std::mem::replace(&mut self.registered, true) {
+            false => registry.register(source, token, interest),
+            true => registry.reregister(source, token, interest),
+        }
     }
 
     /// One read, that is, one share of a turn.
@@ -87,11 +100,7 @@ impl Socket {
 
     pub fn write(&mut self, slices: &[IoSlice]) -> Written {
         loop {
-            let written = match slices {
-                [one] => self.stream.write(one),
-                _ => self.stream.write_vectored(slices),
-            };
-            match written {
+            match self.stream.write(slices) {
                 Ok(0) => break,
                 Ok(count) => return Written::Bytes(count),
                 Err(error) => match error.kind() {
@@ -122,6 +131,34 @@ impl Socket {
 
     /// Everything has been said: the peer sees the end.
     pub fn say_no_more(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+}
+
+impl Stream {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, slices: &[IoSlice]) -> io::Result<usize> {
+        match (self, slices) {
+            (Stream::Tcp(stream), [one]) => stream.write(one),
+            (Stream::Tcp(stream), _) => stream.write_vectored(slices),
+            (Stream::Unix(stream), [one]) => stream.write(one),
+            (Stream::Unix(stream), _) => stream.write_vectored(slices),
+        }
     }
 }

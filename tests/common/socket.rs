@@ -264,8 +264,8 @@ pub fn run(flags: &[&str]) -> Exit {
 // ---- a client -----------------------------------------------------------------------------------
 
 /// A client's end of a connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     version: Version,
     /// Received and not read.
     inbox: Vec<u8>,
@@ -277,6 +277,20 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
         stream.set_nodelay(true).expect("it is connected");
+        Client::over(stream, version)
+    }
+
+    /// No more will be sent.
+    pub fn shutdown(&mut self) {
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("it is connected");
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// On a connection that is there.
+    pub fn over(stream: S, version: Version) -> Client<S> {
         Client {
             stream,
             version,
@@ -395,13 +409,6 @@ impl Client {
             }
         }
         ReasonCode::Success
-    }
-
-    /// No more will be sent.
-    pub fn shutdown(&mut self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("it is connected");
     }
 
     /// Takes leave and waits for the end.

@@ -38,6 +38,11 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
         "some of 3, 4 and 5",
     ),
     ("socket_domain", "ipv4", "ipv5", "ipv4 or ipv6"),
+    ("bind_interface", "eth0", "eth0/1", "such as eth0"),
+    ("enable_proxy_protocol", "2", "3", "from 0 to 2"),
+    ("socket_owner", "mosquitto", "a:b", "one name"),
+    ("socket_group", "1000", "a b", "one name"),
+    ("socket_mode", "0660", "rw", "octal digits"),
     ("protocol", "mqtt", "websockets", "not there yet"),
     ("clientid_prefixes", "box-", "", "needs a value"),
     ("persistent_client_expiration", "14d", "14", "such as 14d"),
@@ -77,6 +82,7 @@ const LONG: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 fn before(option: &str) -> &'static str {
     match option {
         "durability" | "durable" => "persistence true\n",
+        "socket_owner" | "socket_group" | "socket_mode" => "listener 0 /run/m.sock\n",
         _ => "\n",
     }
 }

@@ -39,8 +39,12 @@ fn a_fault_is_named_with_file_and_line() {
             "m.conf:1: listener 1883 a b: has more than",
         ),
         (
-            "listener 0 /run/m.sock",
-            "m.conf:1: listener 0 /run/m.sock: Unix sockets are not there yet",
+            "listener 0 127.0.0.1",
+            "m.conf:1: listener 0 127.0.0.1: must be a port from 1 to 65535",
+        ),
+        (
+            "listener 1883\nsocket_mode 660",
+            "m.conf:2: socket_mode 660: is for Unix sockets: listener 0 PATH",
         ),
         (
             "auto_id_prefix a\nper_listener_settings true",

@@ -1,0 +1,93 @@
+//! Listening sockets, made by hand: to say what must be said between making and opening them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use listenfd::ListenFd;
+use mio::net::{TcpListener, UnixListener};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::listener::Acceptor;
+
+/// Connections that may wait to be accepted, as far as the kernel lets them (net.core.somaxconn):
+/// a thousand clients that come at once must not have to come again.
+const BACKLOG: i32 = i32::MAX;
+
+pub const CAN_BE_PASSED: bool = true;
+
+pub fn tcp(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier run may still be ending.
+    socket.set_reuse_address(true)?;
+    if let Some(name) = interface {
+        socket.bind_device(Some(name.as_bytes()))?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// In Linux, connections have TCP_NODELAY from their listener: not each of them need be told.
+pub fn without_delay(listener: TcpListener) -> TcpListener {
+    // One that cannot be told so works all the same.
+    let _ = SockRef::from(&listener).set_tcp_nodelay(true);
+    listener
+}
+
+/// A Unix socket that has its file, and listens to nobody yet.
+pub struct Bound(Socket);
+
+impl Bound {
+    pub fn new(path: &Path) -> io::Result<Bound> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        Ok(Bound(socket))
+    }
+
+    pub fn listen(self) -> io::Result<UnixListener> {
+        self.0.listen(BACKLOG)?;
+        Ok(UnixListener::from_std(self.0.into()))
+    }
+}
+
+/// The sockets that were passed by who started midge, or what is wrong with them.
+pub fn passed() -> Result<Vec<Acceptor>, String> {
+    let mut given = ListenFd::from_env();
+    (0..given.len())
+        .map(|index| {
+            let wrong = |error: io::Error| format!("socket {} that was passed: {error}", index + 1);
+            match take(&mut given, index).map_err(wrong)? {
+                Some(socket) => Ok(socket),
+                None => Err(wrong(io::Error::other(
+                    "it is no TCP or Unix socket that listens",
+                ))),
+            }
+        })
+        .collect()
+}
+
+fn take(given: &mut ListenFd, index: usize) -> io::Result<Option<Acceptor>> {
+    // What is another kind of socket is left where it is.
+    if let Ok(Some(listener)) = given.take_tcp_listener(index) {
+        listener.set_nonblocking(true)?;
+        let listens = SockRef::from(&listener).is_listener()?;
+        return Ok(listens.then(|| Acceptor::Tcp(TcpListener::from_std(listener))));
+    }
+    let Ok(Some(listener)) = given.take_unix_listener(index) else {
+        return Ok(None);
+    };
+    listener.set_nonblocking(true)?;
+    if !SockRef::from(&listener).is_listener()? {
+        return Ok(None);
+    }
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().map(Path::to_string_lossy);
+    let path = path.unwrap_or("a Unix socket without a path".into());
+    Ok(Some(Acceptor::Unix(
+        UnixListener::from_std(listener),
+        path.into(),
+    )))
+}
