@@ -55,11 +55,13 @@ impl Draft {
     pub fn heeds(&self, setting: &str) -> bool {
         match (setting, &self.address.host) {
             ("socket-domain" | "bind-interface", Host::Unix(_) | Host::Passed) => false,
-            ("socket-owner" | "socket-group" | "socket-mode", host) => {
-                matches!(host, Host::Unix(_))
-            }
+            ("socket-owner" | "socket-group" | "socket-mode", _) => self.is_unix(),
             (_, _) => true,
         }
+    }
+
+    pub fn is_unix(&self) -> bool {
+        matches!(self.address.host, Host::Unix(_))
     }
 
     /// Who comes by it.

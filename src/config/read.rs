@@ -237,7 +237,10 @@ impl Config {
                 let draft = &mut self.drafts[index];
                 set(draft, value)?;
                 if !draft.heeds(setting.name) {
-                    return out_of_place(setting.name);
+                    return match draft.is_unix() {
+                        true => Ok(Verdict::Ignored("a Unix socket has no addresses".into())),
+                        false => Err(out_of_place(setting.name)),
+                    };
                 }
                 let given = (written(value), place.to_string());
                 draft.given.insert(setting.name, given);
@@ -266,7 +269,7 @@ impl Config {
                 let named = |why| format!("--{} {text}: {why}", setting.name);
                 let value = setting.kind.parse(&text).map_err(named)?;
                 if !self.drafts.iter().any(|draft| draft.heeds(setting.name)) {
-                    out_of_place(setting.name).map_err(named)?;
+                    return Err(named(out_of_place(setting.name)));
                 }
                 for draft in &mut self.drafts {
                     set(draft, value).map_err(named)?;
@@ -296,13 +299,11 @@ impl Config {
     }
 }
 
-/// What becomes of a setting whose listener cannot heed it.
-fn out_of_place(name: &str) -> Result<Verdict, String> {
-    match name.starts_with("socket-") && name != "socket-domain" {
-        true => Err("is for Unix sockets: listener 0 PATH".to_string()),
-        false => Ok(Verdict::Ignored(
-            "a Unix socket has no addresses".to_string(),
-        )),
+/// Why no listener heeds a setting that none of a kind can.
+fn out_of_place(name: &str) -> String {
+    match name {
+        "socket-domain" | "bind-interface" => "no listener has addresses to choose from".into(),
+        _ => "is for Unix sockets: listener 0 PATH".into(),
     }
 }
 

@@ -186,7 +186,8 @@ fn every_setting_that_was_given_is_printed_with_its_origin() {
 #[test]
 fn what_is_printed_reads_the_same_again() {
     let text = "allow_anonymous true\nmax_keepalive 010\nlistener 1884\nmax_qos 1\n\
-        listener 1885 127.0.0.1\nlistener_allow_anonymous false\nlog_type error\n";
+        listener 1885 127.0.0.1\nlistener_allow_anonymous false\nlog_type error\n\
+        listener 0 /run/m.sock\nsocket_mode 600\nbind_interface lo\n";
     let flags = [
         "--max-connections",
         "007",

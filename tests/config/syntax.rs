@@ -1,6 +1,6 @@
 //! Mosquitto's syntax: comments, scopes, includes, listeners; and files that are none.
 
-use midge::net::Host;
+use midge::net::{Host, ProxyVersion};
 use midge::packet::QoS;
 
 use crate::Files;
@@ -63,6 +63,30 @@ fn a_comment_may_follow_a_listener_and_a_number_but_not_a_text() {
     assert_eq!(config.listeners[0].port, 1884);
     assert_eq!(config.broker.listeners[0].max_qos, QoS::AtLeastOnce);
     assert_eq!(config.broker.client_id_prefix, "a # b");
+}
+
+#[test]
+fn a_listener_on_a_unix_socket_has_a_file_and_no_address() {
+    let text = "listener 1884\nbind_interface eth0\n\
+        listener 0 /run/a b.sock # theirs\nsocket_group mqtt\nsocket_mode 0660\n\
+        socket_domain ipv4\nbind_interface eth0\nenable_proxy_protocol 1\n";
+    let config = Files::main(text).read().unwrap();
+    let [port, file] = &config.listeners[..] else {
+        panic!("{:?}", config.listeners);
+    };
+    assert_eq!(port.interface.as_deref(), Some("eth0"));
+    assert_eq!((port.proxy, port.file.mode), (None, 0o770));
+    assert_eq!(file.host, Host::Unix("/run/a b.sock".to_string()));
+    assert_eq!(file.file.group.as_deref(), Some("mqtt"));
+    assert_eq!(file.file.mode, 0o660);
+    assert_eq!(file.proxy, Some(ProxyVersion::V1));
+    let (said, is_good) = Files::main(text).tested(&[]);
+    assert!(is_good, "{said}");
+    for line in ["6: socket_domain ipv4", "7: bind_interface eth0"] {
+        let expected = format!("m.conf:{line}: ignored: a Unix socket has no addresses\n");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(!config.broker.listeners[1].allow_anonymous);
 }
 
 #[test]
