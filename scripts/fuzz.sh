@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes midge: scripts/fuzz.sh [SECONDS | --keep] [TARGET...]
 #
-# Runs the targets of fuzz/ (decode, broker, flags, config, passwords, acl, or those named) at the same time, one process
+# Runs the targets of fuzz/ (decode, broker, flags, config, passwords, acl, proxy, or those named) at the same time, one process
 # each, for SECONDS (60 by default), and says at the end what they did. New inputs go to
 # fuzz/found/TARGET, where the next run begins; the corpus in fuzz/corpus is only read. An input
 # that crashes, hangs or eats memory goes to fuzz/artifacts/TARGET, and the exit status is 1.
@@ -26,7 +26,7 @@ if [[ ${1:-} =~ ^[0-9]+$ || ${1:-} == --keep ]]; then
   shift
 fi
 targets=("$@")
-((${#targets[@]})) || targets=(decode broker flags config passwords acl)
+((${#targets[@]})) || targets=(decode broker flags config passwords acl proxy)
 for target in "${targets[@]}"; do
   [[ -f fuzz/fuzz_targets/$target.rs ]] || { usage >&2 && exit 2; }
 done

@@ -12,7 +12,7 @@ mod closing;
 mod listener;
 mod passed;
 mod proxied;
-mod proxy;
+pub mod proxy;
 #[cfg(feature = "signals")]
 pub mod signals;
 mod socket;

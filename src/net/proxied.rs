@@ -178,3 +178,73 @@ impl Server {
         self.descriptor_is_free();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::broker::limits::Options;
+    use crate::net::socket::Stream;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn server(now: Instant) -> Server {
+        let broker = Broker::new(Options::default(), now);
+        Server::new(broker, false).expect("there are descriptors")
+    }
+
+    /// A proxy connects; its end of the connection.
+    fn open(server: &mut Server, now: Instant) -> UnixStream {
+        let (theirs, ours) = UnixStream::pair().expect("there are descriptors");
+        for end in [&theirs, &ours] {
+            end.set_nonblocking(true).expect("it can be set");
+        }
+        let ours = Socket::new(Stream::Unix(mio::net::UnixStream::from_std(ours)));
+        let proxy = Peer::Through("a proxy".into());
+        server.open_proxied(0, ProxyVersion::V1, ours, proxy, now);
+        theirs
+    }
+
+    fn is_closed(mut stream: &UnixStream) -> bool {
+        match stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_says_nothing_is_closed_in_time() {
+        let start = Instant::now();
+        let mut server = server(start);
+        assert_eq!(server.proxied.deadline(), None);
+        let first = open(&mut server, start);
+        let second = open(&mut server, start + SECOND);
+        assert_eq!(server.proxied.deadline(), Some(start + 10 * SECOND));
+        server.end_proxied(start + 10 * SECOND - Duration::from_millis(1));
+        assert!(!is_closed(&first));
+        server.end_proxied(start + 10 * SECOND);
+        assert!(is_closed(&first));
+        assert!(!is_closed(&second));
+        assert_eq!(server.proxied.deadline(), Some(start + 11 * SECOND));
+        server.end_proxied(start + 60 * SECOND);
+        assert!(is_closed(&second));
+        assert_eq!(server.proxied.deadline(), None);
+    }
+
+    #[test]
+    fn so_many_may_say_nothing_and_then_the_oldest_go() {
+        let now = Instant::now();
+        let mut server = server(now);
+        let (first, second) = (open(&mut server, now), open(&mut server, now));
+        // Their ends are dropped, for want of descriptors: nobody looks.
+        (2..Limits::UNCONNECTED_MAX).for_each(|_| drop(open(&mut server, now)));
+        assert!(!is_closed(&first));
+        let last = open(&mut server, now);
+        assert!(is_closed(&first));
+        assert!(!is_closed(&second) && !is_closed(&last));
+        assert_eq!(server.proxied.slots.len(), Limits::UNCONNECTED_MAX);
+    }
+}

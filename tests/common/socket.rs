@@ -95,7 +95,11 @@ impl Midge {
     }
 
     pub fn command(command: &mut Command) -> Midge {
-        let command = command.stdin(Stdio::null());
+        Midge::with_stdin(command, Stdio::null())
+    }
+
+    pub fn with_stdin(command: &mut Command, stdin: impl Into<Stdio>) -> Midge {
+        let command = command.stdin(stdin);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
@@ -200,6 +204,13 @@ impl Midge {
         user.zip(system)
             .map(|(user, system)| user + system)
             .expect("two numbers")
+    }
+
+    /// Whether a signal has stopped it for now.
+    pub fn is_stopped(&self) -> bool {
+        let status = self.proc("status");
+        let mut lines = status.lines();
+        lines.any(|line| line.starts_with("State:\tT"))
     }
 
     /// How many entries there are in a directory of `/proc/PID`.

@@ -1,9 +1,9 @@
 //! The bodies of the fuzz targets, and a replay of their corpus.
 //!
-//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags`, `config`, `passwords` and `acl`, see
-//! `scripts/fuzz.sh` and docs/testing.md. Here, with plain `cargo test`, each meets every file of
-//! its corpus once: seeds that `seeds.rs` writes, inputs that a fuzzer found worth keeping, and
-//! what once went wrong. `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
+//! `fuzz/` has cargo-fuzz run `decode`, `broker`, `flags`, `config`, `passwords`, `acl` and
+//! `proxy`, see `scripts/fuzz.sh` and docs/testing.md. Here, with plain `cargo test`, each meets
+//! every file of its corpus once: seeds that `seeds.rs` writes, inputs that a fuzzer found worth
+//! keeping, and what once went wrong. `WRITE_SEEDS=1 cargo test --test fuzz` writes the seeds anew.
 
 mod acl;
 mod broker;
@@ -12,6 +12,7 @@ mod decode;
 mod flags;
 #[cfg(feature = "passwords")]
 mod passwords;
+mod proxy;
 mod seeds;
 
 use std::fs;
@@ -22,7 +23,15 @@ use std::path::{Path, PathBuf};
 const FILES_MAX: usize = 240;
 const BYTES_MAX: u64 = 300_000;
 
-const TARGETS: [&str; 6] = ["decode", "broker", "flags", "config", "passwords", "acl"];
+const TARGETS: [&str; 7] = [
+    "decode",
+    "broker",
+    "flags",
+    "config",
+    "passwords",
+    "acl",
+    "proxy",
+];
 
 #[test]
 fn decode_meets_its_corpus() {
@@ -53,6 +62,11 @@ fn configuration_files_meet_their_corpus() {
 #[test]
 fn acl_files_meet_their_corpus() {
     replay("acl", acl::run);
+}
+
+#[test]
+fn proxy_headers_meet_their_corpus() {
+    replay("proxy", proxy::run);
 }
 
 #[test]

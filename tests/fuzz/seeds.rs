@@ -1,5 +1,5 @@
 //! The seeds: what a fuzzer begins with. Well-formed packets of every type in every version, short
-//! stories of clients, one command line for each flag, and ACL files with questions.
+//! stories of clients, one command line for each flag, ACL files with questions, and PROXY headers.
 
 use midge::config;
 use midge::packet::{
@@ -37,6 +37,26 @@ const ACL_FILES: &[(&str, &str)] = &[
     ("range", "address 10.0.0.1/8"),
 ];
 
+/// Name, and the version that is expected with what comes, see `proxy.rs`.
+const PROXY_HEADERS: &[(&str, &[u8])] = &[
+    (
+        "tcp4",
+        b"\0PROXY TCP4 203.0.113.7 10.0.0.1 5000 1883\r\n\x10\x0e\0\x04MQTT",
+    ),
+    ("tcp6", b"\0PROXY TCP6 2001:db8::7 ::1 65535 1883\r\n"),
+    (
+        "unknown",
+        b"\0PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
+    ),
+    ("other", b"\0\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"),
+    (
+        "v2-tcp4",
+        b"\x01\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\x13\x88\x07\x5b",
+    ),
+    ("v2-local", b"\x01\r\n\r\n\0\r\nQUIT\n\x20\0\0\x03\x04\0\0"),
+    ("v2-long", b"\x01\r\n\r\n\0\r\nQUIT\n\x21\x31\xff\xff"),
+];
+
 /// Target, name, contents.
 pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut seeds = Vec::new();
@@ -63,6 +83,8 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
             .iter()
             .map(|(name, text)| ("acl", name.to_string(), text.as_bytes().to_vec())),
     );
+    let headers = PROXY_HEADERS.iter();
+    seeds.extend(headers.map(|(name, bytes)| ("proxy", name.to_string(), bytes.to_vec())));
     seeds.extend(command_lines().map(|(name, line)| ("flags", name, line.into_bytes())));
     seeds.extend(files().map(|(name, text)| ("config", name.to_string(), text.into_bytes())));
     let passwords = |(name, text): (&str, String)| ("passwords", name.to_string(), text.into());
