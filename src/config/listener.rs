@@ -72,11 +72,14 @@ impl Draft {
             (Host::Unix(_), None) => " of this machine that may open the socket",
             (Host::Any | Host::Named(_) | Host::Passed, None) => "",
         };
+        let interface = self.address.interface.as_ref();
+        let interface = interface.filter(|_| self.heeds("bind-interface"));
+        let by = interface.map_or(String::new(), |name| format!(" that comes in by {name}"));
         let how = match self.options.versions.is_empty() {
             true => "",
             false => " with its version of MQTT",
         };
-        format!("every client{whence}{how}")
+        format!("every client{whence}{by}{how}")
     }
 
     /// Takes over what was set for another.

@@ -86,6 +86,15 @@ fn a_listener_on_a_unix_socket_has_a_file_and_no_address() {
         let expected = format!("m.conf:{line}: ignored: a Unix socket has no addresses\n");
         assert!(said.contains(&expected), "{said}");
     }
+    let said = Files::main(format!("allow_anonymous true\n{text}"))
+        .tested(&[])
+        .0;
+    for line in [
+        "2: listener 1884: every client that comes in by eth0 can connect",
+        "4: listener 0 /run/a b.sock # theirs: every client behind a proxy can connect",
+    ] {
+        assert!(said.contains(&format!("m.conf:{line} (")), "{said}");
+    }
     assert!(!config.broker.listeners[1].allow_anonymous);
 }
 
