@@ -343,20 +343,6 @@ impl Broker {
         }
     }
 
-    /// [MQTT-3.1.4-3] a client is connected once: the older connection ends.
-    fn take_over(&mut self, client_id: &str, now: Millis) {
-        let Some(session) = self.sessions.find(client_id) else {
-            return;
-        };
-        let Some(old) = self.sessions[session].connection else {
-            return;
-        };
-        let client_id = Printable(client_id);
-        warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
-        let why = "another connection uses this client id";
-        self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
-    }
-
     fn will(&self, will: &packet::Will) -> Will {
         let mut block = PropertyBlock::new();
         put_forwarded(&will.properties, &mut block);

@@ -53,6 +53,7 @@ mod subscribe;
 mod subscribers;
 pub mod subscriptions;
 mod sys;
+mod takeover;
 mod template;
 mod text;
 mod verify;
