@@ -31,6 +31,7 @@ const COVERED: &[&str] = &[
     "accept-protocol-versions",
     "socket-domain",
     "use-username-as-clientid",
+    "mount-point",
     "clientid-prefixes",
     "config-file",
     "print-config",
@@ -502,6 +503,33 @@ fn use_username_as_clientid_makes_the_name_the_id() {
         let (_, connack) = broker.try_connect(connect);
         assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
     }
+}
+
+#[test]
+fn mount_point_stands_before_the_topics_of_its_clients() {
+    // The rules are about full names, which the clients do not see.
+    let path = file("acl", "topic readwrite garden/gate\ntopic readwrite lamp\n");
+    let broker = Midge::start(&["--mount-point", "garden/", "--acl-file", &path]);
+    let mut client = broker.client("a");
+    client.subscribe("+", QoS::AtMostOnce);
+    for topic in ["lamp", "gate"] {
+        client.send(&Packet::Publish(publish(topic, topic)));
+    }
+    assert_eq!(client.read().publish().topic, "gate");
+
+    let (path, ports) = (temporary("conf"), [free_port(), free_port()]);
+    let options = ["", "mount_point garden/\n"];
+    let listeners = ports.iter().zip(options);
+    let text = listeners.map(|(port, option)| format!("listener {port} 127.0.0.1\n{option}"));
+    fs::write(&path, text.collect::<String>() + "allow_anonymous true\n").unwrap();
+    let broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(ports[0]);
+    let mut outside = broker.client("outside");
+    outside.subscribe("#", QoS::AtMostOnce);
+    let broker = broker.on_port(ports[1]);
+    let mut inside = broker.client("inside");
+    inside.send(&Packet::Publish(publish("gate", "open")));
+    assert_eq!(outside.read().publish().topic, "garden/gate");
+    fs::remove_file(path).unwrap();
 }
 
 #[test]

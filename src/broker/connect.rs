@@ -3,7 +3,8 @@
 use log::{info, warn};
 
 use super::access::Entry;
-use super::connection::{Aliases, Connection, Phase};
+use super::aliases::Aliases;
+use super::connection::{Connection, Phase};
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
 use super::limits::Limits;
@@ -11,7 +12,7 @@ use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::verify::Vouched;
-use super::{Broker, ConnectionId, NOTICE, SessionId, access};
+use super::{Broker, ConnectionId, NOTICE, SessionId, access, mount};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
     TopicName, Version,
@@ -29,11 +30,18 @@ impl Broker {
     pub(super) fn on_connect(
         &mut self,
         id: ConnectionId,
-        mut connect: Connect<'_>,
+        connect: Connect<'_>,
         vouched: Vouched,
         now: Millis,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
+        let mut connect = connect;
+        let will_topic = connect
+            .will
+            .and_then(|will| self.full_topic(id, will.topic));
+        if let (Some(will), Some(topic)) = (&mut connect.will, &will_topic) {
+            will.topic = topic;
+        }
         if let (true, Some(name)) = (
             self.listener(id).use_username_as_client_id,
             connect.user_name,
@@ -166,7 +174,7 @@ impl Broker {
         let Some(will) = &connect.will else {
             return Ok(());
         };
-        let topic = TopicName::parse(will.topic)?;
+        let topic = mount::check_topic(will.topic)?;
         access::may_publish(topic)?;
         // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
         if will.qos > self.max_qos(id) {

@@ -87,6 +87,8 @@ pub struct ListenerOptions {
     pub use_username_as_client_id: bool,
     /// What assigned client ids start with here.
     pub auto_id_prefix: Option<String>,
+    /// What the topics of its clients begin with, unseen by them; it has no wildcards.
+    pub mount_point: Option<Box<str>>,
 }
 
 impl Default for ListenerOptions {
@@ -100,6 +102,7 @@ impl Default for ListenerOptions {
             versions: Vec::new(),
             use_username_as_client_id: false,
             auto_id_prefix: None,
+            mount_point: None,
         }
     }
 }
@@ -209,6 +212,8 @@ impl Limits {
     /// What one of them may have sent, its CONNECT included, and all of them together.
     pub const HELD_BYTES_MAX: usize = 256 << 10;
     pub const HELD_BYTES_OF_ALL_MAX: usize = 16 << 20;
+    /// Bytes of the mount point of a listener.
+    pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
     /// Bytes of a Client Identifier.
     pub const CLIENT_ID_BYTES_MAX: usize = 1_024;
     /// Bytes of a user name: it is kept as long as the session.

@@ -10,11 +10,12 @@
 //! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
-//! `verify.rs`.
+//! `verify.rs`, what topics are called in `mount.rs`.
 
 mod access;
 pub mod acl;
 pub mod acl_file;
+mod aliases;
 mod authority;
 mod connect;
 mod connection;
@@ -33,6 +34,7 @@ pub mod journal;
 pub mod limits;
 mod lookup;
 mod message;
+mod mount;
 mod outbound;
 mod pending;
 mod printable;
@@ -75,6 +77,7 @@ use ending::End;
 pub use hash::Seeded;
 use journal::Journal;
 use limits::{Limits, Options};
+use mount::Mounts;
 use printable::Printable;
 use retained::Retained;
 use sessions::Sessions;
@@ -163,6 +166,8 @@ impl Broker {
     pub fn new(options: Options, now: Instant) -> Broker {
         let hash = Seeded::new(options.seed);
         let journal = Journal::new(options.durability.clone());
+        let mounts = options.listeners.iter().map(|one| one.mount_point.clone());
+        let mounts = Mounts::new(mounts);
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
@@ -171,7 +176,7 @@ impl Broker {
             started_at: 0,
             hash,
             authority: Authority::new(hash),
-            connections: Connections::default(),
+            connections: Connections::new(mounts),
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),
             retained: Retained::default(),

@@ -2,14 +2,15 @@
 
 use log::debug;
 
-use super::connection::{Aliases, Connection};
+use super::aliases::Aliases;
+use super::connection::Connection;
 use super::deadlines::Millis;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
 use super::pending::Acked;
 use super::printable::Printable;
 use super::session::Session;
-use super::{Broker, ConnectionId, SessionId, access};
+use super::{Broker, ConnectionId, SessionId, access, mount};
 use crate::packet::{
     Ack, Packet, PacketId, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, TopicName,
     Version,
@@ -25,8 +26,8 @@ impl Broker {
     ) -> Result<(), Refusal> {
         self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
         self.check_publish(id, &publish)?;
-        let aliased = self.resolve_alias(id, &publish)?;
-        let topic = match &aliased {
+        let resolved = self.resolve(id, &publish)?;
+        let topic = match &resolved {
             Some(topic) => TopicName::trusted(topic.as_bytes()),
             None => TopicName::parse(publish.topic)?,
         };
@@ -108,12 +109,27 @@ impl Broker {
         check_properties(&publish.properties, publish.payload)
     }
 
+    /// The full name of the topic, checked, where that is not what the packet says.
+    fn resolve(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish,
+    ) -> Result<Option<Box<str>>, Refusal> {
+        let full = self.full_topic(id, publish.topic);
+        if let Some(full) = &full {
+            mount::check_topic(full)?;
+        }
+        let aliased = self.resolve_alias(id, publish, full.as_deref())?;
+        Ok(aliased.or(full))
+    }
+
     /// Sets or looks up the Topic Alias, if there is one; returns the topic that an alias alone
     /// stands for (3.3.2.3.4).
     fn resolve_alias(
         &mut self,
         id: ConnectionId,
         publish: &Publish,
+        full: Option<&str>,
     ) -> Result<Option<Box<str>>, Refusal> {
         let Some(alias) = publish.properties.number(PropertyId::TopicAlias) else {
             return match publish.topic {
@@ -140,7 +156,7 @@ impl Broker {
         if inbound.len() <= index {
             inbound.resize(index + 1, None);
         }
-        inbound[index] = Some(publish.topic.into());
+        inbound[index] = Some(full.unwrap_or(publish.topic).into());
         Ok(None)
     }
 

@@ -10,8 +10,8 @@ use super::setting::Scope::{self, Bridge, File, ListenerInFile, Plugin, Program,
 use super::setting::Setting;
 use super::value::Kind::{Bool, Flag, Number, Numbers, Text, Texts};
 use super::values::{
-    address, auto_id_prefix, domain, durable, expiration, file, listener, persistence_location,
-    protocol, queue_overflow, versions, within,
+    address, auto_id_prefix, domain, durable, expiration, file, listener, mount_point,
+    persistence_location, protocol, queue_overflow, versions, within,
 };
 use crate::logging::{LogType, TimeFormat};
 use crate::net::Host;
@@ -121,6 +121,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "use-username-as-clientid", short: NONE, scope: Scope::Listener, kind: Bool, default: "false",
         help: "a client's user name is its id, whatever id it brings; without one it is refused",
         effect: Listener(|l, v| { l.options.use_username_as_client_id = v.bool(); Ok(()) }) },
+    Setting { name: "mount-point", short: NONE, scope: Scope::Listener, kind: Text("PREFIX"), default: NONE,
+        help: "what the topics of a listener's clients begin with, unseen by them, such as garden/; ACLs see it",
+        effect: Listener(|l, v| { l.options.mount_point = Some(mount_point(&v.text())?); Ok(()) }) },
     Setting { name: "protocol", short: NONE, scope: ListenerInFile, kind: Text("mqtt"), default: "mqtt",
         help: "what is spoken there",
         effect: Listener(|_, v| protocol(&v.text())) },
@@ -245,7 +248,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::missing(Scope::Listener, "tls-keyform", Text("pem|engine"), "pem", TLS),
     Setting::missing(Scope::Listener, "http-dir", Text("DIR"), NONE, WEB),
     Setting::missing(Scope::Listener, "websockets-origin", Texts("ORIGIN"), NONE, WEB),
-    Setting::missing(Scope::Listener, "mount-point", Text("PREFIX"), NONE, "mount points are not there yet: its clients would meet those of other listeners"),
     Setting::missing(Scope::Listener, "bind-interface", Text("INTERFACE"), NONE, "midge cannot bind to an interface yet: it would listen on the others too; name an address behind the listener's port"),
     Setting::missing(Scope::Listener, "enable-proxy-protocol", Number(0, 2, "VERSION"), "0", "the PROXY protocol is not there yet: clients behind the proxy could not speak to midge"),
     Setting::missing(Scope::Listener, "proxy-protocol-v2-require-tls", Bool, "false", TLS),

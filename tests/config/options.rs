@@ -38,6 +38,12 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
         "some of 3, 4 and 5",
     ),
     ("socket_domain", "ipv4", "ipv5", "ipv4 or ipv6"),
+    (
+        "mount_point",
+        "garden/",
+        "garden/#",
+        "the beginning of topics",
+    ),
     ("protocol", "mqtt", "websockets", "not there yet"),
     ("clientid_prefixes", "box-", "", "needs a value"),
     ("persistent_client_expiration", "14d", "14", "such as 14d"),
