@@ -343,3 +343,98 @@ fn sys_counts_who_was_let_in_and_who_was_not() {
         assert_eq!(world.payloads(watcher), [value], "{topic}");
     }
 }
+
+fn names_are_ids() -> World {
+    let mut options = users(false);
+    options.listeners[0].use_username_as_client_id = true;
+    World::with(options)
+}
+
+fn called<'a>(version: Version, id: &'a str, name: &'a str) -> Connect<'a> {
+    Connect {
+        user_name: Some(name),
+        ..named(version, id)
+    }
+}
+
+#[test]
+fn a_name_is_an_id_only_once_its_password_was_right() {
+    for version in ALL {
+        let mut world = names_are_ids();
+        let ann = world.try_connect(called(version, "sensor", "ann"));
+        world.answer(Verdict::Right);
+        world.read(ann);
+        let again = |world: &mut World, verdict| {
+            let client = world.try_connect(called(version, "other", "ann"));
+            world.expect_nothing(ann);
+            world.answer(verdict);
+            client
+        };
+        let guess = again(&mut world, Verdict::WrongPassword);
+        world.expect_refused(guess, wrong(version));
+        world.expect_nothing(ann);
+        // Nor does the id that somebody brings stand for anybody, before or after.
+        let bob = world.try_connect(called(version, "ann", "bob"));
+        world.expect_nothing(ann);
+        world.answer(Verdict::Right);
+        assert_eq!(world.read(bob).connack().reason, R::Success);
+        world.expect_nothing(ann);
+        let second = again(&mut world, Verdict::Right);
+        assert_eq!(world.read(second).connack().reason, R::Success);
+        assert!(!world.is_open(ann));
+        world.expect_nothing(bob);
+    }
+}
+
+#[test]
+fn whoever_brings_no_name_where_names_are_ids_is_told_so_after_the_rest() {
+    let mut options = users(true);
+    options.listeners[0].use_username_as_client_id = true;
+    let mut world = World::with(options);
+    let client = world.try_connect(connect(V5, "anonymous"));
+    world.expect_refused(client, R::NotAuthorized);
+    let client = world.try_connect(called(V5, "a", ""));
+    world.answer(Verdict::Right);
+    world.expect_refused(client, R::NotAuthorized);
+}
+
+#[test]
+fn a_client_that_brought_no_id_is_told_that_its_name_is_it() {
+    let mut world = names_are_ids();
+    let ann = world.try_connect(called(V5, "", "ann"));
+    world.answer(Verdict::Right);
+    // [MQTT-3.2.2-16]
+    let connack = world.read(ann);
+    let assigned = PropertyId::AssignedClientIdentifier;
+    assert_eq!(connack.connack().properties.text(assigned), Some("ann"));
+    let bob = world.try_connect(called(V5, "brought", "bob"));
+    world.answer(Verdict::Right);
+    let connack = world.read(bob);
+    assert_eq!(connack.connack().properties.text(assigned), None);
+    // [v3 MQTT-3.1.3-8] holds for what it brings.
+    for version in [V31, V311] {
+        let client = world.try_connect(Connect {
+            clean_start: false,
+            ..called(version, "", "eve")
+        });
+        world.answer(Verdict::Right);
+        world.expect_refused(client, R::ClientIdentifierNotValid);
+    }
+}
+
+/// As Mosquitto has it.
+#[test]
+fn prefixes_are_asked_of_the_id_that_a_client_brings() {
+    let mut options = users(false);
+    options.listeners[0].use_username_as_client_id = true;
+    options.client_id_prefix = "box-".to_string();
+    let mut world = World::with(options);
+    let client = world.try_connect(called(V311, "box-1", "ann"));
+    world.answer(Verdict::Right);
+    assert_eq!(world.read(client).connack().reason, R::Success);
+    for (id, name) in [("one", "box-1"), ("", "box-1")] {
+        let client = world.try_connect(called(V5, id, name));
+        world.answer(Verdict::Right);
+        world.expect_refused(client, R::NotAuthorized);
+    }
+}

@@ -42,12 +42,6 @@ impl Broker {
         if let (Some(will), Some(topic)) = (&mut connect.will, &will_topic) {
             will.topic = topic;
         }
-        if let (true, Some(name)) = (
-            self.listener(id).use_username_as_client_id,
-            connect.user_name,
-        ) {
-            connect.client_id = name;
-        }
         let admitted = self.admit(id, &connect, vouched);
         let asked = admitted.and_then(|terms| match terms {
             Some(terms) => Ok(Some(terms)),
@@ -140,7 +134,10 @@ impl Broker {
         }
         self.check_will(id, connect)?;
         let keep_alive = self.keep_alive(connect)?;
-        let known = self.sessions.find(connect.client_id);
+        let client_id = self.client_id(id, connect)?;
+        self.check_client_id(&client_id)?;
+        let client_id = self.known_as(id, connect, client_id)?;
+        let known = self.sessions.find(&client_id);
         self.check_room(
             id,
             known.and_then(|session| self.sessions[session].connection),
@@ -149,8 +146,6 @@ impl Broker {
             let why = "the server keeps as many sessions as --global-max-clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        let client_id = self.client_id(id, connect)?;
-        self.check_client_id(&client_id)?;
         if let Some(will) = &connect.will {
             self.warn_of_will(id, &client_id, connect.user_name, will.topic);
         }
