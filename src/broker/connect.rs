@@ -42,7 +42,7 @@ impl Broker {
         if let (Some(will), Some(topic)) = (&mut connect.will, &will_topic) {
             will.topic = topic;
         }
-        let admitted = self.admit(id, &connect, vouched);
+        let admitted = self.admit(id, &connect, vouched, now);
         let asked = admitted.and_then(|terms| match terms {
             Some(terms) => Ok(Some(terms)),
             None => self.ask(id).map(|()| None),
@@ -110,6 +110,7 @@ impl Broker {
         id: ConnectionId,
         connect: &Connect,
         vouched: Vouched,
+        now: Millis,
     ) -> Result<Option<Terms>, Refusal> {
         self.check_entrance(id, connect)?;
         // [MQTT-4.12.0-1]
@@ -138,10 +139,8 @@ impl Broker {
         self.check_client_id(&client_id)?;
         let client_id = self.known_as(id, connect, client_id)?;
         let known = self.sessions.find(&client_id);
-        self.check_room(
-            id,
-            known.and_then(|session| self.sessions[session].connection),
-        )?;
+        let replaces = known.and_then(|session| self.sessions[session].connection);
+        self.check_room(id, replaces)?;
         if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
             let why = "the server keeps as many sessions as --global-max-clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
@@ -156,6 +155,9 @@ impl Broker {
         let begins = !goes_on || connect.clean_start;
         if expiry_interval > 0 && begins || goes_on && !self.journal.serves_durable() {
             self.journal.check()?;
+        }
+        if let Some(old) = replaces {
+            self.check_takeover(id, old, &client_id, now)?;
         }
         Ok(Some(Terms {
             client_id,

@@ -8,6 +8,7 @@ impl Broker {
     /// Panics where the parts of the broker disagree; for tests, after every verb.
     pub fn check_invariants(&self) {
         self.subscriptions.check_invariants();
+        self.takeovers.check_invariants();
         let (mut connected, mut waiting, mut held_bytes) = (0, 0, 0);
         for (id, connection) in self.connections.iter() {
             if let Some(session) = connection.session() {

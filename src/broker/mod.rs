@@ -10,7 +10,8 @@
 //! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
-//! `verify.rs`, what topics are called in `mount.rs`.
+//! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
+//! `takeover.rs`.
 
 mod access;
 pub mod acl;
@@ -84,6 +85,7 @@ use sessions::Sessions;
 use storage::Fetch;
 use subscriptions::Subscriptions;
 use sys::Sys;
+use takeover::Takeovers;
 use verify::Checks;
 pub use verify::{Check, Credentials, Verdict};
 
@@ -158,6 +160,7 @@ pub struct Broker {
     refill: Vec<SessionId>,
     fetch: Vec<Fetch>,
     checks: Checks,
+    takeovers: Takeovers,
     journal: Journal,
     scratch: Scratch,
 }
@@ -189,6 +192,7 @@ impl Broker {
             refill: Vec::new(),
             fetch: Vec::new(),
             checks: Checks::default(),
+            takeovers: Takeovers::default(),
             journal,
             scratch: Scratch::default(),
         }

@@ -34,6 +34,10 @@ pub struct Counters {
     pub refused: u64,
     /// Those among them that were to prove who they are, and did not.
     pub auth_refused: u64,
+    /// Connections that ended as another came with the same id, and those that were not let in, as
+    /// that was too often.
+    pub takeovers: u64,
+    pub takeovers_refused: u64,
     /// Clients whose passwords were right.
     pub auth_accepted: u64,
 }
@@ -268,6 +272,8 @@ impl Broker {
             ("clients/active", connected),
             ("clients/expired", counters.expired),
             ("clients/refused", counters.refused),
+            ("clients/takeovers", counters.takeovers),
+            ("clients/takeovers/refused", counters.takeovers_refused),
             ("auth/refused", counters.auth_refused),
             ("auth/accepted", counters.auth_accepted),
             ("auth/waiting", self.checks.waiting as u64),

@@ -16,6 +16,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("global_max_connections", "10", "ten", "whole number"),
     ("global_max_clients", "10", "-2", "from -1"),
     ("max_subscriptions", "10", "0", "from 1"),
+    ("takeover_interval", "60", "3601", "to 3600"),
     ("max_keepalive", "60", "65536", "to 65535"),
     ("max_packet_size", "0x100", "19", "from 20"),
     ("message_size_limit", "100", "-1", "from 0"),
