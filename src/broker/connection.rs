@@ -70,6 +70,8 @@ pub struct Connection {
     pub speechless: bool,
     /// It was the server that ended it.
     pub refused: bool,
+    /// Its listener has a mount point.
+    is_mounted: bool,
     /// Its place in the order of opening.
     opened: u64,
 }
@@ -95,6 +97,7 @@ impl Connection {
             aliases: None,
             speechless: false,
             refused: false,
+            is_mounted: false,
             opened: 0,
         }
     }
@@ -187,6 +190,7 @@ impl Connections {
     pub fn open(&mut self, listener: usize, peer: SocketAddr, now: Millis) -> ConnectionId {
         self.opened += 1;
         let mut connection = Connection::new(listener, peer, now);
+        connection.is_mounted = self.mounts.of(listener).is_some();
         connection.opened = self.opened;
         let id = ConnectionId(self.slab.insert(connection) as u32);
         self.awaiting.insert(self.opened, id);
@@ -211,7 +215,8 @@ impl Connections {
 
     /// Whether the client may see a topic, as far as its listener is concerned.
     pub fn sees(&self, id: ConnectionId, topic: &[u8]) -> bool {
-        self.mounts.cut(&self[id], topic).is_some()
+        let connection = &self[id];
+        !connection.is_mounted || self.mounts.below(connection.listener, topic).is_some()
     }
 
     /// Those that have sent no CONNECT yet.
@@ -302,11 +307,13 @@ impl Connections {
     ) -> Sent {
         let connection = &mut self.slab[id.index()];
         let version = connection.version;
-        let topic = content.topic.as_bytes();
-        let Some(cut) = self.mounts.cut(connection, topic) else {
-            return Sent::Unseen;
-        };
-        let topic = &topic[cut..];
+        let mut topic = content.topic.as_bytes();
+        if connection.is_mounted {
+            match self.mounts.below(connection.listener, topic) {
+                Some(below) => topic = below,
+                None => return Sent::Unseen,
+            }
+        }
         let mut head = PublishHead {
             dup: sending.dup,
             qos: sending.qos,
@@ -371,14 +378,12 @@ impl Connections {
         let is_special = !sending.subscription_ids.is_empty()
             || content.expires_at.is_some()
             || content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES
-            || connection.gives_aliases();
+            || connection.gives_aliases()
+            || connection.is_mounted;
         if is_special {
             return self.publish(id, content, sending, now);
         }
-        let Some(cut) = self.mounts.cut(connection, content.topic.as_bytes()) else {
-            return Sent::Unseen;
-        };
-        let encoded = template.fit(connection.version, cut, content, sending);
+        let encoded = template.fit(connection.version, content, sending);
         if encoded.len() > connection.packet_bytes_max {
             return Sent::TooLarge;
         }

@@ -390,18 +390,21 @@ impl Broker {
         match self.step(id, way.qos, outgoing.len()) {
             Step::Send(connection) if way.qos == QoS::AtMostOnce => {
                 let sent = self.send(connection, way, None, outgoing, now);
-                self.note_unsent(id, sent);
+                if sent != Sent::Yes {
+                    self.note_unsent(id, sent);
+                }
             }
             Step::Send(connection) => {
                 let packet_id = self.sessions[id].pending_mut().next_packet_id();
                 let mut delivery = delivery(outgoing.message(), way);
                 let sent = self.send(connection, way, Some(packet_id), outgoing, now);
-                self.note_unsent(id, sent);
                 if sent == Sent::Yes {
                     if self.sessions[id].queue != 0 {
                         self.keep_sent(id, way, packet_id, &mut delivery);
                     }
                     self.sessions[id].pending_mut().sent(packet_id, delivery);
+                } else {
+                    self.note_unsent(id, sent);
                 }
             }
             Step::Queue => self.queue(id, way, outgoing),

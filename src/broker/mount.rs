@@ -4,7 +4,6 @@
 //! way out; what has another beginning is not theirs to see. Everything in between, ACLs and what
 //! is kept included, is about full names. Where there is no prefix, that is all that is asked.
 
-use super::connection::Connection;
 use super::{Broker, ConnectionId};
 use crate::packet::{ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName};
 
@@ -32,27 +31,27 @@ impl Mounts {
         self.0.get(listener)?.as_deref()
     }
 
-    /// How many bytes of a topic its clients do not see; `None` where they do not see any of it.
-    #[inline]
-    pub fn cut(&self, connection: &Connection, topic: &[u8]) -> Option<usize> {
-        match self.is_empty() {
-            true => Some(0),
-            false => self.cut_of(connection.listener, topic),
-        }
-    }
-
-    #[inline(never)]
-    fn cut_of(&self, listener: usize, topic: &[u8]) -> Option<usize> {
+    /// What the clients of a listener see of a topic; `None` where it is not theirs to see.
+    pub fn below<'t>(&self, listener: usize, topic: &'t [u8]) -> Option<&'t [u8]> {
         let prefix = self.of(listener).unwrap_or_default();
+        let below = topic.strip_prefix(prefix.as_bytes())?;
         // A topic has at least one character.
-        let is_below = topic.starts_with(prefix.as_bytes()) && topic.len() > prefix.len();
-        is_below.then_some(prefix.len())
+        (!below.is_empty()).then_some(below)
     }
 }
 
 impl Broker {
     /// The full name of a topic that a client names, not yet checked; `None` where it is the same.
+    #[inline]
     pub(super) fn full_topic(&self, id: ConnectionId, topic: &str) -> Option<Box<str>> {
+        match self.connections.has_mounts() {
+            true => self.prefixed(id, topic),
+            false => None,
+        }
+    }
+
+    #[inline(never)]
+    fn prefixed(&self, id: ConnectionId, topic: &str) -> Option<Box<str>> {
         let prefix = self.connections.mount(id)?;
         // What is no topic without the prefix is none with it.
         let full = (!topic.is_empty()).then(|| [prefix, topic].concat());

@@ -1,8 +1,8 @@
 //! A PUBLISH that goes to many: encoded once for all who get the same bytes.
 //!
-//! They differ by version, QoS, RETAIN, and by how much of the topic they see (`mount.rs`); the
-//! Packet Identifier is filled in. Whoever gets
-//! properties of his own, an alias or a time that runs out, is not served from here.
+//! They differ by version, QoS and RETAIN; the Packet Identifier is filled in. Whoever gets
+//! properties of his own, an alias or a time that runs out, or sees topics by other names, is not
+//! served from here.
 
 use super::connection::Sending;
 use super::message::Content;
@@ -18,13 +18,10 @@ pub struct Template {
     count: usize,
 }
 
-/// Version, QoS, RETAIN, and how many bytes of the topic are left out.
-type Way = (Version, QoS, bool, usize);
-
 /// What all get who are sent it in the same way.
 #[derive(Debug)]
 pub struct Encoded {
-    way: Way,
+    way: (Version, QoS, bool),
     bytes: Vec<u8>,
     packet_id_at: usize,
 }
@@ -37,16 +34,9 @@ impl Template {
         self.encoded.retain(is_spare);
     }
 
-    /// The packet for a client of that version that does not see the first `cut` bytes of the
-    /// topic, but for its Packet Identifier.
-    pub fn fit(
-        &mut self,
-        version: Version,
-        cut: usize,
-        content: &Content,
-        sending: Sending,
-    ) -> &Encoded {
-        let way = (version, sending.qos, sending.retain, cut);
+    /// The packet for a client of that version, but for its Packet Identifier.
+    pub fn fit(&mut self, version: Version, content: &Content, sending: Sending) -> &Encoded {
+        let way = (version, sending.qos, sending.retain);
         let mut made = self.encoded[..self.count].iter();
         let at = match made.position(|one| one.way == way) {
             Some(at) => at,
@@ -55,12 +45,12 @@ impl Template {
         &self.encoded[at]
     }
 
-    fn encode(&mut self, way: Way, content: &Content, sending: Sending) -> usize {
+    fn encode(&mut self, way: (Version, QoS, bool), content: &Content, sending: Sending) -> usize {
         let head = PublishHead {
             dup: false,
             qos: sending.qos,
             retain: sending.retain,
-            topic: &content.topic.as_bytes()[way.3..],
+            topic: content.topic.as_bytes(),
             packet_id: sending.packet_id,
             properties: content.properties,
             payload_len: content.payload.len(),
