@@ -231,7 +231,7 @@ impl Broker {
         if let Err(refusal) = self.may_publish(id, will.message.topic()) {
             let client_id = Printable(&self.sessions[id].client_id);
             warn!("The will of {client_id} is not published: {}.", refusal.why);
-            self.connections.counters.dropped += 1;
+            self.connections.counters.publish_refused(refusal);
             return;
         }
         let content = will.content(now);

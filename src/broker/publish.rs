@@ -196,7 +196,7 @@ impl Broker {
                 "Message from {client_id} [{peer}] to {topic} dropped: {}.",
                 refusal.why
             );
-            self.connections.counters.dropped += 1;
+            self.connections.counters.publish_refused(refusal);
         }
         let Some(packet_id) = publish.packet_id else {
             return;

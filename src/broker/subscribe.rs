@@ -44,6 +44,9 @@ impl Broker {
             });
             reasons.push(reason.unwrap_or_else(|refusal| {
                 why = Some(refusal.why);
+                if refusal.code == ReasonCode::NotAuthorized {
+                    self.connections.counters.subscriptions_denied += 1;
+                }
                 refusal.code
             }));
         }
