@@ -145,7 +145,7 @@ impl Broker {
                 self.disconnect_session(session, end, now);
             }
             Phase::AwaitConnect => self.connections.no_longer_awaited(id),
-            Phase::AwaitVerdict(_) => self.no_longer_waits(held),
+            Phase::AwaitVerdict(ticket) => self.no_longer_waits(ticket, held),
             Phase::Closing => {}
         }
     }

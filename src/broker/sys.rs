@@ -288,7 +288,7 @@ impl Broker {
             ("clients/takeovers/refused", counters.takeovers_refused),
             ("auth/refused", counters.auth_refused),
             ("auth/accepted", counters.auth_accepted),
-            ("auth/waiting", self.checks.waiting as u64),
+            ("auth/waiting", self.checks.waiting.len() as u64),
             ("auth/publish/refused", counters.publishes_denied),
             ("auth/subscribe/refused", counters.subscriptions_denied),
             ("connections/socket/count", self.connections.len() as u64),
