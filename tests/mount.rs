@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use midge::broker::Verdict;
 use midge::broker::acl_file;
 use midge::broker::limits::{ListenerOptions, Options};
 use midge::packet::*;
@@ -207,6 +208,28 @@ fn a_will_is_published_below_the_mount_point() {
             world.expect_refused(refused, R::MalformedPacket);
         }
     }
+}
+
+#[test]
+fn the_will_of_a_client_that_waited_for_its_password_has_the_prefix_once() {
+    let mut world = World::with(Options {
+        listeners: listeners(),
+        passwords: true,
+        ..Options::default()
+    });
+    let outside = client_at(&mut world, PLAIN, V5, "outside");
+    world.subscribe(outside, "#", QoS::AtMostOnce);
+    world.listener = GARDEN;
+    let client = world.try_connect(Connect {
+        will: Some(will("gone")),
+        user_name: Some("user"),
+        password: Some(b"secret"),
+        ..connect(V5, "inside")
+    });
+    world.answer(Verdict::Right);
+    world.lose(client);
+    let seen = [message("garden/gone", "bye")];
+    assert_eq!(messages(&mut world, outside), seen);
 }
 
 fn will(topic: &str) -> Will<'_> {
