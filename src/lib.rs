@@ -25,8 +25,9 @@
 //! 2. `net/socket.rs` reads into the one buffer that all sockets share.
 //! 3. `broker/receive.rs` cuts packets off the bytes where they stand (`packet/mod.rs`,
 //!    `packet/publish.rs`); the beginning of a packet that is not whole yet is kept.
-//! 4. `broker/publish.rs`, `on_publish`: alias, QoS 2 bookkeeping, access (`broker/authority.rs`),
-//!    and at the end PUBACK or PUBREC into the publisher's `broker/outbound.rs`.
+//! 4. `broker/publish.rs`, `on_publish`: mount point (`broker/mount.rs`), alias, QoS 2 bookkeeping,
+//!    access (`broker/authority.rs`), and at the end PUBACK or PUBREC into the publisher's
+//!    `broker/outbound.rs`.
 //! 5. `broker/deliver.rs`: retained if it says so (`broker/retained.rs`), then routed
 //!    (`broker/subscriptions.rs`) to sessions, overlapping subscriptions brought together.
 //! 6. `broker/session.rs` of each subscriber: sent now, within its window, or queued until

@@ -36,11 +36,13 @@ const COVERED: &[&str] = &[
     "socket-group",
     "socket-mode",
     "use-username-as-clientid",
+    "mount-point",
     "clientid-prefixes",
     "config-file",
     "print-config",
     "global-max-clients",
     "max-subscriptions",
+    "takeover-interval",
     "max-keepalive",
     "max-packet-size",
     "max-inflight-messages",
@@ -587,6 +589,33 @@ fn use_username_as_clientid_makes_the_name_the_id() {
 }
 
 #[test]
+fn mount_point_stands_before_the_topics_of_its_clients() {
+    // The rules are about full names, which the clients do not see.
+    let path = file("acl", "topic readwrite garden/gate\ntopic readwrite lamp\n");
+    let broker = Midge::start(&["--mount-point", "garden/", "--acl-file", &path]);
+    let mut client = broker.client("a");
+    client.subscribe("+", QoS::AtMostOnce);
+    for topic in ["lamp", "gate"] {
+        client.send(&Packet::Publish(publish(topic, topic)));
+    }
+    assert_eq!(client.read().publish().topic, "gate");
+
+    let (path, ports) = (temporary("conf"), [free_port(), free_port()]);
+    let options = ["", "mount_point garden/\n"];
+    let listeners = ports.iter().zip(options);
+    let text = listeners.map(|(port, option)| format!("listener {port} 127.0.0.1\n{option}"));
+    fs::write(&path, text.collect::<String>() + "allow_anonymous true\n").unwrap();
+    let broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(ports[0]);
+    let mut outside = broker.client("outside");
+    outside.subscribe("#", QoS::AtMostOnce);
+    let broker = broker.on_port(ports[1]);
+    let mut inside = broker.client("inside");
+    inside.send(&Packet::Publish(publish("gate", "open")));
+    assert_eq!(outside.read().publish().topic, "garden/gate");
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn clientid_prefixes_refuses_other_ids() {
     let broker = Midge::start(&["--clientid-prefixes", "box-"]);
     broker.client("box-1").ping();
@@ -646,6 +675,27 @@ fn global_max_clients_counts_those_that_are_away() {
         connack.connack().session_present,
         "its own session is not one more"
     );
+}
+
+#[test]
+fn takeover_interval_keeps_an_id_where_it_is_and_the_log_names_both_who_want_it() {
+    let broker = Midge::start(&["--takeover-interval", "3600"]);
+    let last = (0..6).map(|_| broker.client("lamp")).last();
+    let (_, connack) = broker.try_connect(connect(Version::V311, "lamp"));
+    assert_eq!(connack.connack().reason, ReasonCode::ServerUnavailable);
+    last.expect("six were let in").ping();
+    let line = broker.logs("Client lamp is at 127.0.0.1:");
+    let ports = line.split("127.0.0.1:").skip(1);
+    let ports: Vec<&str> = ports.filter_map(|rest| rest.split(' ').next()).collect();
+    assert_eq!(ports.len(), 2, "{line}");
+    assert_ne!(ports[0], ports[1]);
+    broker.logs("refused: connection rate exceeded: another client has this id");
+
+    let broker = Midge::start(&["--takeover-interval", "0"]);
+    for _ in 0..20 {
+        broker.client("lamp");
+        broker.connect(connect(Version::V5, "lamp"));
+    }
 }
 
 #[test]

@@ -208,7 +208,13 @@ fn whoever_waits_too_long_may_try_again() {
         world.advance(millis(3_999));
         world.expect_nothing(client);
         world.advance(millis(1));
-        world.expect_refused(client, reason);
+        let received = world.read(client);
+        let connack = received.connack();
+        assert_eq!(connack.reason, reason);
+        if version == V5 {
+            assert!(reason_string(connack.properties).contains("in time"));
+        }
+        world.expect_closed(client);
         world.answer(Verdict::Right);
         assert_eq!(world.broker.connected(), 0);
     }
@@ -342,4 +348,259 @@ fn sys_counts_who_was_let_in_and_who_was_not() {
         world.subscribe(watcher, &topic, QoS::AtMostOnce);
         assert_eq!(world.payloads(watcher), [value], "{topic}");
     }
+}
+
+fn names_are_ids() -> World {
+    let mut options = users(false);
+    options.listeners[0].use_username_as_client_id = true;
+    World::with(options)
+}
+
+fn called<'a>(version: Version, id: &'a str, name: &'a str) -> Connect<'a> {
+    Connect {
+        user_name: Some(name),
+        ..named(version, id)
+    }
+}
+
+#[test]
+fn a_name_is_an_id_only_once_its_password_was_right() {
+    for version in ALL {
+        let mut world = names_are_ids();
+        let ann = world.try_connect(called(version, "sensor", "ann"));
+        world.answer(Verdict::Right);
+        world.read(ann);
+        let again = |world: &mut World, verdict| {
+            let client = world.try_connect(called(version, "other", "ann"));
+            world.expect_nothing(ann);
+            world.answer(verdict);
+            client
+        };
+        let guess = again(&mut world, Verdict::WrongPassword);
+        world.expect_refused(guess, wrong(version));
+        world.expect_nothing(ann);
+        // Nor does the id that somebody brings stand for anybody, before or after.
+        let bob = world.try_connect(called(version, "ann", "bob"));
+        world.expect_nothing(ann);
+        world.answer(Verdict::Right);
+        assert_eq!(world.read(bob).connack().reason, R::Success);
+        world.expect_nothing(ann);
+        let second = again(&mut world, Verdict::Right);
+        assert_eq!(world.read(second).connack().reason, R::Success);
+        assert!(!world.is_open(ann));
+        world.expect_nothing(bob);
+    }
+}
+
+#[test]
+fn whoever_brings_no_name_where_names_are_ids_is_told_so_after_the_rest() {
+    let mut options = users(true);
+    options.listeners[0].use_username_as_client_id = true;
+    let mut world = World::with(options);
+    let client = world.try_connect(connect(V5, "anonymous"));
+    world.expect_refused(client, R::NotAuthorized);
+    let client = world.try_connect(called(V5, "a", ""));
+    world.answer(Verdict::Right);
+    world.expect_refused(client, R::NotAuthorized);
+}
+
+#[test]
+fn a_client_that_brought_no_id_is_told_that_its_name_is_it() {
+    let mut world = names_are_ids();
+    let ann = world.try_connect(called(V5, "", "ann"));
+    world.answer(Verdict::Right);
+    // [MQTT-3.2.2-16]
+    let connack = world.read(ann);
+    let assigned = PropertyId::AssignedClientIdentifier;
+    assert_eq!(connack.connack().properties.text(assigned), Some("ann"));
+    let bob = world.try_connect(called(V5, "brought", "bob"));
+    world.answer(Verdict::Right);
+    let connack = world.read(bob);
+    assert_eq!(connack.connack().properties.text(assigned), None);
+    // [v3 MQTT-3.1.3-8] holds for what it brings.
+    for version in [V31, V311] {
+        let client = world.try_connect(Connect {
+            clean_start: false,
+            ..called(version, "", "eve")
+        });
+        world.answer(Verdict::Right);
+        world.expect_refused(client, R::ClientIdentifierNotValid);
+    }
+}
+
+/// As Mosquitto has it.
+#[test]
+fn prefixes_are_asked_of_the_id_that_a_client_brings() {
+    let mut options = users(false);
+    options.listeners[0].use_username_as_client_id = true;
+    options.client_id_prefix = "box-".to_string();
+    let mut world = World::with(options);
+    let client = world.try_connect(called(V311, "box-1", "ann"));
+    world.answer(Verdict::Right);
+    assert_eq!(world.read(client).connack().reason, R::Success);
+    for (id, name) in [("one", "box-1"), ("", "box-1")] {
+        let client = world.try_connect(called(V5, id, name));
+        world.answer(Verdict::Right);
+        world.expect_refused(client, R::NotAuthorized);
+    }
+}
+
+/// A CONNECT and what comes with it, in one piece.
+fn pipelined(connect: Connect, packets: &[Packet]) -> Vec<u8> {
+    let mut bytes = vec![];
+    Packet::Connect(connect).encode(connect.version, &mut bytes);
+    for packet in packets {
+        packet.encode(connect.version, &mut bytes);
+    }
+    bytes
+}
+
+fn with_will(connect: Connect<'_>) -> Connect<'_> {
+    Connect {
+        will: Some(Will {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Properties::NONE,
+            topic: "will",
+            payload: b"gone",
+        }),
+        ..connect
+    }
+}
+
+/// Somebody who brings no name, where that is allowed, and is sent everything.
+fn watched() -> (World, Client) {
+    let mut world = World::with(users(true));
+    let watcher = world.client(V5, "watcher");
+    world.subscribe(watcher, "#", QoS::AtMostOnce);
+    (world, watcher)
+}
+
+#[test]
+fn whoever_leaves_while_it_waits_leaves_no_will() {
+    for version in ALL {
+        let (mut world, watcher) = watched();
+        let lost = world.try_connect(with_will(named(version, "lost")));
+        world.lose(lost);
+        let late = world.try_connect(with_will(named(version, "late")));
+        world.advance(secs(10));
+        assert!(!world.is_open(late));
+        world.try_connect(with_will(named(version, "stopped")));
+        world.stop();
+        assert_eq!(world.payloads(watcher), [""; 0]);
+    }
+}
+
+#[test]
+fn a_disconnect_that_was_sent_before_the_verdict_counts_after_it() {
+    for version in ALL {
+        let (mut world, watcher) = watched();
+        let client = world.open(version);
+        let message = Packet::Publish(publish("t", "said"));
+        let connect = with_will(named(version, "hasty"));
+        let bytes = pipelined(connect, &[message.clone(), disconnect(), message]);
+        world.send_bytes(client, &bytes);
+        world.expect_nothing(client);
+        world.answer(Verdict::Right);
+        assert_eq!(world.read(client).connack().reason, R::Success);
+        world.expect_closed(client);
+        // No will, and nothing of what comes behind.
+        assert_eq!(world.payloads(watcher), ["said"]);
+        assert_eq!(world.broker.connected(), 1);
+    }
+}
+
+#[test]
+fn what_was_wrong_before_the_verdict_is_told_after_it() {
+    for version in ALL {
+        let second = pipelined(named(version, "other"), &[]);
+        let malformed = vec![0xFF; 20];
+        for wrong in [second, malformed] {
+            let (mut world, watcher) = watched();
+            let client = world.open(version);
+            let mut bytes = pipelined(with_will(named(version, "a")), &[]);
+            bytes.extend(wrong);
+            world.send_bytes(client, &bytes);
+            world.expect_nothing(client);
+            assert_eq!(world.asked.len(), 1);
+            world.answer(Verdict::Right);
+            assert_eq!(world.read(client).connack().reason, R::Success);
+            assert!(!world.is_open(client));
+            assert_eq!(world.payloads(watcher), ["gone"]);
+        }
+    }
+}
+
+#[test]
+fn of_those_who_wait_with_one_id_whoever_is_let_in_last_has_it() {
+    for version in ALL {
+        let mut world = world();
+        let waiting: Vec<Client> = (0..3)
+            .map(|_| world.try_connect(named(version, "a")))
+            .collect();
+        // In one turn.
+        for check in std::mem::take(&mut world.asked) {
+            world.broker.verified(check, Verdict::Right, world.now);
+            world.broker.check_invariants();
+        }
+        world.turn();
+        for client in &waiting {
+            assert_eq!(world.read(*client).connack().reason, R::Success);
+        }
+        let open = waiting.iter().map(|client| world.is_open(*client));
+        assert_eq!(open.collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(world.broker.connected(), 1);
+    }
+}
+
+#[test]
+fn there_is_room_for_so_many_whoever_of_them_waits() {
+    let mut options = users(false);
+    options.listeners[0].connections_max = 1;
+    let mut world = World::with(options);
+    let first = world.try_connect(named(V5, "first"));
+    let second = world.try_connect(named(V5, "second"));
+    world.answer(Verdict::Right);
+    world.answer(Verdict::Right);
+    assert_eq!(world.read(first).connack().reason, R::Success);
+    world.expect_refused(second, R::QuotaExceeded);
+    // The place of one that is connected is free for the same one only.
+    let again = world.try_connect(named(V5, "first"));
+    world.answer(Verdict::Right);
+    assert_eq!(world.read(again).connack().reason, R::Success);
+}
+
+#[test]
+fn a_session_lives_as_long_as_it_is_to_whoever_waits_for_it() {
+    let mut world = world();
+    let block = expiry(5);
+    let connect = || Connect {
+        clean_start: false,
+        properties: block.as_properties(),
+        ..named(V5, "a")
+    };
+    let first = world.try_connect(connect());
+    world.answer(Verdict::Right);
+    world.read(first);
+    world.lose(first);
+    for (seconds, is_there) in [(4, true), (6, false)] {
+        let client = world.try_connect(connect());
+        world.advance(secs(seconds));
+        world.answer(Verdict::Right);
+        assert_eq!(world.read(client).connack().session_present, is_there);
+        world.lose(client);
+    }
+}
+
+#[test]
+fn whoever_waits_wakes_nobody_up() {
+    let mut world = world();
+    let mut bytes = pipelined(named(V5, "a"), &[Packet::PingReq]);
+    bytes.extend([0x30]);
+    let client = world.open(V5);
+    world.send_bytes(client, &bytes);
+    assert_eq!(world.wake_ups(secs(9)), 0);
+    world.answer(Verdict::Right);
+    assert_eq!(world.read(client).connack().reason, R::Success);
+    world.expect(client, &Packet::PingResp);
 }

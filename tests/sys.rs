@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::*;
+use midge::broker::acl_file;
 use midge::broker::limits::Options;
 use midge::packet::*;
 
@@ -435,5 +436,42 @@ fn every_message_that_is_lost_is_counted() {
         let mut world = lose_two(loss);
         let dropped = figure(&mut world, "publish/messages/dropped");
         assert_eq!(dropped, 2, "{loss:?}");
+    }
+}
+
+#[test]
+fn figures_tell_how_often_clients_had_no_right_to_what_they_tried() {
+    for version in ALL {
+        let mut world = World::new();
+        let rules =
+            "topic read $SYS/#\ntopic readwrite ok\ntopic subscribe ok\ntopic subscribe $SYS/#\n";
+        let file = acl_file::parse("rules", rules.as_bytes()).unwrap();
+        world.broker.set_acl(Some(file));
+        let client = world.connect(Connect {
+            will: Some(Will {
+                qos: QoS::AtMostOnce,
+                retain: false,
+                properties: Properties::NONE,
+                topic: "not/ok",
+                payload: b"gone",
+            }),
+            ..connect(version, "a")
+        });
+        world.publish(client, "ok", "x");
+        world.publish(client, "not/ok", "x");
+        world.send(
+            client,
+            &Packet::Publish(publish_qos(QoS::AtLeastOnce, 1, "no", "x")),
+        );
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [("no", options), ("ok", options), ("not/#", options)];
+        world.send(client, &subscribe(1, &filters));
+        world.lose(client);
+        let watcher = world.client(version, "watcher");
+        for (topic, value) in [("publish", "3"), ("subscribe", "2")] {
+            let topic = format!("$SYS/broker/auth/{topic}/refused");
+            world.subscribe(watcher, &topic, QoS::AtMostOnce);
+            assert_eq!(world.payloads(watcher), [value], "{topic}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 use log::{info, warn};
 
 use super::access::Entry;
-use super::connection::{Aliases, Connection, Phase};
+use super::aliases::Aliases;
+use super::connection::{Connection, Phase};
 use super::deadlines::{Millis, Timer};
 use super::ending::Will;
 use super::limits::Limits;
@@ -11,7 +12,7 @@ use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::verify::Vouched;
-use super::{Broker, ConnectionId, NOTICE, SessionId, access};
+use super::{Broker, ConnectionId, NOTICE, SessionId, access, mount};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
     TopicName, Version,
@@ -29,18 +30,19 @@ impl Broker {
     pub(super) fn on_connect(
         &mut self,
         id: ConnectionId,
-        mut connect: Connect<'_>,
+        connect: Connect<'_>,
         vouched: Vouched,
         now: Millis,
     ) -> Result<(), Refusal> {
         self.learn(id, &connect);
-        if let (true, Some(name)) = (
-            self.listener(id).use_username_as_client_id,
-            connect.user_name,
-        ) {
-            connect.client_id = name;
+        let mut connect = connect;
+        let will_topic = connect
+            .will
+            .and_then(|will| self.full_topic(id, will.topic));
+        if let (Some(will), Some(topic)) = (&mut connect.will, &will_topic) {
+            will.topic = topic;
         }
-        let admitted = self.admit(id, &connect, vouched);
+        let admitted = self.admit(id, &connect, vouched, now);
         let asked = admitted.and_then(|terms| match terms {
             Some(terms) => Ok(Some(terms)),
             None => self.ask(id).map(|()| None),
@@ -108,6 +110,7 @@ impl Broker {
         id: ConnectionId,
         connect: &Connect,
         vouched: Vouched,
+        now: Millis,
     ) -> Result<Option<Terms>, Refusal> {
         self.check_entrance(id, connect)?;
         // [MQTT-4.12.0-1]
@@ -132,17 +135,16 @@ impl Broker {
         }
         self.check_will(id, connect)?;
         let keep_alive = self.keep_alive(connect)?;
-        let known = self.sessions.find(connect.client_id);
-        self.check_room(
-            id,
-            known.and_then(|session| self.sessions[session].connection),
-        )?;
+        let client_id = self.client_id(id, connect)?;
+        self.check_client_id(&client_id)?;
+        let client_id = self.known_as(id, connect, client_id)?;
+        let known = self.sessions.find(&client_id);
+        let replaces = known.and_then(|session| self.sessions[session].connection);
+        self.check_room(id, replaces)?;
         if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
             let why = "the server keeps as many sessions as --global-max-clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
-        let client_id = self.client_id(id, connect)?;
-        self.check_client_id(&client_id)?;
         if let Some(will) = &connect.will {
             self.warn_of_will(id, &client_id, connect.user_name, will.topic);
         }
@@ -153,6 +155,9 @@ impl Broker {
         let begins = !goes_on || connect.clean_start;
         if expiry_interval > 0 && begins || goes_on && !self.journal.serves_durable() {
             self.journal.check()?;
+        }
+        if let Some(old) = replaces {
+            self.check_takeover(id, old, &client_id, now)?;
         }
         Ok(Some(Terms {
             client_id,
@@ -166,7 +171,7 @@ impl Broker {
         let Some(will) = &connect.will else {
             return Ok(());
         };
-        let topic = TopicName::parse(will.topic)?;
+        let topic = mount::check_topic(will.topic)?;
         access::may_publish(topic)?;
         // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
         if will.qos > self.max_qos(id) {
@@ -341,20 +346,6 @@ impl Broker {
             None if session.will.is_some() => self.journal.no_will(queue),
             None => {}
         }
-    }
-
-    /// [MQTT-3.1.4-3] a client is connected once: the older connection ends.
-    fn take_over(&mut self, client_id: &str, now: Millis) {
-        let Some(session) = self.sessions.find(client_id) else {
-            return;
-        };
-        let Some(old) = self.sessions[session].connection else {
-            return;
-        };
-        let client_id = Printable(client_id);
-        warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
-        let why = "another connection uses this client id";
-        self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
     }
 
     fn will(&self, will: &packet::Will) -> Will {

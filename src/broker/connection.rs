@@ -6,15 +6,16 @@
 //! [`super::Broker::forget`], at the end of a turn, so that no id of the same turn can mean
 //! another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
+use super::aliases::{Alias, Aliases};
 use super::deadlines::{Deadline, Millis};
-use super::hash::Seeded;
 use super::limits::Limits;
 use super::message::Content;
+use super::mount::Mounts;
 use super::outbound::{Outbound, SpareBuffers};
 use super::sys::Counters;
 use super::template::Template;
@@ -68,28 +69,10 @@ pub struct Connection {
     pub speechless: bool,
     /// It was the server that ended it.
     pub refused: bool,
+    /// Its listener has a mount point.
+    is_mounted: bool,
     /// Its place in the order of opening.
     opened: u64,
-}
-
-/// Topic Aliases (3.3.2.3.4), which end with the connection [MQTT-3.3.2-7].
-#[derive(Debug)]
-pub struct Aliases {
-    /// Set by the client: index is alias - 1.
-    pub inbound: Vec<Option<Box<str>>>,
-    /// Set by us, up to `outbound_max`.
-    outbound: HashMap<Box<[u8]>, u16, Seeded>,
-    outbound_max: u16,
-}
-
-impl Aliases {
-    pub fn new(outbound_max: u16, hash: Seeded) -> Aliases {
-        Aliases {
-            inbound: Vec::new(),
-            outbound: HashMap::with_hasher(hash),
-            outbound_max,
-        }
-    }
 }
 
 impl Connection {
@@ -113,6 +96,7 @@ impl Connection {
             aliases: None,
             speechless: false,
             refused: false,
+            is_mounted: false,
             opened: 0,
         }
     }
@@ -137,38 +121,19 @@ impl Connection {
 
     fn gives_aliases(&self) -> bool {
         let aliases = self.aliases.as_ref();
-        aliases.is_some_and(|aliases| aliases.outbound_max > 0)
+        aliases.is_some_and(|aliases| aliases.gives())
     }
 
-    /// What can stand for `topic`. The first topics get an alias and keep it: devices send the
-    /// same few again and again.
     fn alias(&self, topic: &[u8]) -> Alias {
-        let Some(aliases) = &self.aliases else {
-            return Alias::None;
-        };
-        let used = aliases.outbound.len() as u16;
-        match aliases.outbound.get(topic) {
-            Some(alias) => Alias::Known(*alias),
-            None if used < aliases.outbound_max => Alias::New(used + 1),
-            None => Alias::None,
-        }
+        let aliases = self.aliases.as_ref();
+        aliases.map_or(Alias::None, |aliases| aliases.alias(topic))
     }
 
     fn set_alias(&mut self, topic: &[u8], alias: u16) {
         if let Some(aliases) = &mut self.aliases {
-            aliases.outbound.insert(topic.into(), alias);
+            aliases.set(topic, alias);
         }
     }
-}
-
-/// A Topic Alias for a message that we send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alias {
-    None,
-    /// To be sent with the topic, once.
-    New(u16),
-    /// Stands for the topic.
-    Known(u16),
 }
 
 /// How a message is sent to one client.
@@ -189,6 +154,8 @@ pub enum Sent {
     Yes,
     /// The client takes no packet as large as that.
     TooLarge,
+    /// The topic is not one that clients of its listener see, see `mount.rs`.
+    Unseen,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +168,7 @@ pub struct Connections {
     /// Those that have not sent their CONNECT, in the order of opening.
     awaiting: BTreeMap<u64, ConnectionId>,
     opened: u64,
+    mounts: Mounts,
     pub counters: Counters,
     spare: SpareBuffers,
     /// Scratch for the properties that we add to a message.
@@ -211,9 +179,17 @@ pub struct Connections {
 const ADDED_BYTES: usize = 3 + 5 + 4;
 
 impl Connections {
+    pub fn new(mounts: Mounts) -> Connections {
+        Connections {
+            mounts,
+            ..Connections::default()
+        }
+    }
+
     pub fn open(&mut self, listener: usize, peer: Peer, now: Millis) -> ConnectionId {
         self.opened += 1;
         let mut connection = Connection::new(listener, peer, now);
+        connection.is_mounted = self.mounts.of(listener).is_some();
         connection.opened = self.opened;
         let id = ConnectionId(self.slab.insert(connection) as u32);
         self.awaiting.insert(self.opened, id);
@@ -224,6 +200,22 @@ impl Connections {
     pub fn no_longer_awaited(&mut self, id: ConnectionId) {
         let opened = self[id].opened;
         self.awaiting.remove(&opened);
+    }
+
+    /// What the topics of this client begin with, unseen by it.
+    pub fn mount(&self, id: ConnectionId) -> Option<&str> {
+        self.mounts.of(self[id].listener)
+    }
+
+    /// Whether any listener has such a prefix.
+    pub fn has_mounts(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
+    /// Whether the client may see a topic, as far as its listener is concerned.
+    pub fn sees(&self, id: ConnectionId, topic: &[u8]) -> bool {
+        let connection = &self[id];
+        !connection.is_mounted || self.mounts.below(connection.listener, topic).is_some()
     }
 
     /// Those that have sent no CONNECT yet.
@@ -314,7 +306,13 @@ impl Connections {
     ) -> Sent {
         let connection = &mut self.slab[id.index()];
         let version = connection.version;
-        let topic = content.topic.as_bytes();
+        let mut topic = content.topic.as_bytes();
+        if connection.is_mounted {
+            match self.mounts.below(connection.listener, topic) {
+                Some(below) => topic = below,
+                None => return Sent::Unseen,
+            }
+        }
         let mut head = PublishHead {
             dup: sending.dup,
             qos: sending.qos,
@@ -379,7 +377,8 @@ impl Connections {
         let is_special = !sending.subscription_ids.is_empty()
             || content.expires_at.is_some()
             || content.payload.len() >= Limits::SHARED_PAYLOAD_BYTES
-            || connection.gives_aliases();
+            || connection.gives_aliases()
+            || connection.is_mounted;
         if is_special {
             return self.publish(id, content, sending, now);
         }

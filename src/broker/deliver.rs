@@ -315,11 +315,16 @@ impl Broker {
     }
 
     fn is_reader(&self, member: &Subscriber, outgoing: &Outgoing) -> bool {
-        !self.authority.is_on() || {
-            let session = &self.sessions[member.session];
-            self.authority
-                .would_allow(session, Access::Read, outgoing.asked)
+        if !self.authority.is_on() && !self.connections.has_mounts() {
+            return true;
         }
+        let session = &self.sessions[member.session];
+        let topic = outgoing.publication.content.topic.as_bytes();
+        let sees = |id| self.connections.sees(id, topic);
+        session.connection.is_none_or(sees)
+            && self
+                .authority
+                .would_allow(session, Access::Read, outgoing.asked)
     }
 
     /// `None` where the message would be dropped.
@@ -384,20 +389,22 @@ impl Broker {
     fn deliver(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing, now: Millis) {
         match self.step(id, way.qos, outgoing.len()) {
             Step::Send(connection) if way.qos == QoS::AtMostOnce => {
-                if !self.send(connection, way, None, outgoing, now) {
-                    self.note_dropped(id, 1);
+                let sent = self.send(connection, way, None, outgoing, now);
+                if sent != Sent::Yes {
+                    self.note_unsent(id, sent);
                 }
             }
             Step::Send(connection) => {
                 let packet_id = self.sessions[id].pending_mut().next_packet_id();
                 let mut delivery = delivery(outgoing.message(), way);
-                if self.send(connection, way, Some(packet_id), outgoing, now) {
+                let sent = self.send(connection, way, Some(packet_id), outgoing, now);
+                if sent == Sent::Yes {
                     if self.sessions[id].queue != 0 {
                         self.keep_sent(id, way, packet_id, &mut delivery);
                     }
                     self.sessions[id].pending_mut().sent(packet_id, delivery);
                 } else {
-                    self.note_dropped(id, 1);
+                    self.note_unsent(id, sent);
                 }
             }
             Step::Queue => self.queue(id, way, outgoing),
@@ -406,8 +413,8 @@ impl Broker {
         }
     }
 
-    /// [MQTT-3.1.2-25] `false` where the client cannot take a packet that large: for it, the
-    /// message is done with.
+    /// [MQTT-3.1.2-25] where the client cannot take a packet that large, or may not see it, the
+    /// message is done with for it.
     fn send(
         &mut self,
         connection: ConnectionId,
@@ -415,7 +422,7 @@ impl Broker {
         packet_id: Option<PacketId>,
         outgoing: &mut Outgoing,
         now: Millis,
-    ) -> bool {
+    ) -> Sent {
         let Way {
             qos,
             retain,
@@ -436,13 +443,12 @@ impl Broker {
             _ => outgoing.publication.content,
         };
         let connections = &mut self.connections;
-        let sent = match &mut outgoing.template {
+        match &mut outgoing.template {
             None => connections.publish(connection, &content, sending, now),
             Some(template) => {
                 connections.publish_to_many(connection, &content, sending, template, now)
             }
-        };
-        sent == Sent::Yes
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl Broker {
                 self.disconnect_session(session, end, now);
             }
             Phase::AwaitConnect => self.connections.no_longer_awaited(id),
-            Phase::AwaitVerdict(_) => self.no_longer_waits(held),
+            Phase::AwaitVerdict(ticket) => self.no_longer_waits(ticket, held),
             Phase::Closing => {}
         }
     }
@@ -231,7 +231,7 @@ impl Broker {
         if let Err(refusal) = self.may_publish(id, will.message.topic()) {
             let client_id = Printable(&self.sessions[id].client_id);
             warn!("The will of {client_id} is not published: {}.", refusal.why);
-            self.connections.counters.dropped += 1;
+            self.connections.counters.publish_refused(refusal);
             return;
         }
         let content = will.content(now);

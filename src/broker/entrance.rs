@@ -39,12 +39,27 @@ impl Broker {
             let why = "this listener takes other versions of MQTT (--accept-protocol-versions)";
             return Err(Refusal::new(ReasonCode::UnsupportedProtocolVersion, why));
         }
-        if listener.use_username_as_client_id && connect.user_name.is_none_or(str::is_empty) {
-            let why = "a client's user name is its id here, and it brings none \
-                (--use-username-as-clientid)";
-            return Err(Refusal::new(ReasonCode::NotAuthorized, why));
-        }
         Ok(())
+    }
+
+    /// By which id a client is known that may come in, and brings or was given `client_id`.
+    pub(super) fn known_as(
+        &self,
+        id: ConnectionId,
+        connect: &Connect,
+        client_id: String,
+    ) -> Result<String, Refusal> {
+        if !self.listener(id).use_username_as_client_id {
+            return Ok(client_id);
+        }
+        match connect.user_name {
+            Some(name) if !name.is_empty() => Ok(name.to_string()),
+            Some(_) | None => {
+                let why = "a client's user name is its id here, and it brings none \
+                    (--use-username-as-clientid)";
+                Err(Refusal::new(ReasonCode::NotAuthorized, why))
+            }
+        }
     }
 
     /// Whether there is room for one more client, unless it takes the place of another.

@@ -8,6 +8,7 @@ impl Broker {
     /// Panics where the parts of the broker disagree; for tests, after every verb.
     pub fn check_invariants(&self) {
         self.subscriptions.check_invariants();
+        self.takeovers.check_invariants();
         let (mut connected, mut waiting, mut held_bytes) = (0, 0, 0);
         for (id, connection) in self.connections.iter() {
             if let Some(session) = connection.session() {
@@ -31,7 +32,7 @@ impl Broker {
         }
         assert_eq!(connected, self.connected);
         assert_eq!(connected, self.connected_through.iter().sum::<usize>());
-        assert_eq!(waiting, self.checks.waiting);
+        assert_eq!(waiting, self.checks.waiting.len());
         assert_eq!(held_bytes, self.checks.held_bytes);
         assert!(waiting <= Limits::WAITING_MAX && held_bytes <= Limits::HELD_BYTES_OF_ALL_MAX);
         let mut subscriptions = 0;

@@ -87,6 +87,8 @@ pub struct ListenerOptions {
     pub use_username_as_client_id: bool,
     /// What assigned client ids start with here.
     pub auto_id_prefix: Option<String>,
+    /// What the topics of its clients begin with, unseen by them; it has no wildcards.
+    pub mount_point: Option<Box<str>>,
 }
 
 impl Default for ListenerOptions {
@@ -100,6 +102,7 @@ impl Default for ListenerOptions {
             versions: Vec::new(),
             use_username_as_client_id: false,
             auto_id_prefix: None,
+            mount_point: None,
         }
     }
 }
@@ -152,6 +155,9 @@ pub struct Limits {
     /// Soft limit of the bytes a client has not yet taken: beyond it no message is added; QoS 0 is
     /// dropped, QoS 1 and 2 wait in the queue.
     pub outbound_bytes_max: usize,
+    /// An id that goes from one connection to another again and again does so this seldom, in
+    /// milliseconds; 0 for as often as clients like.
+    pub takeover_interval: Millis,
 }
 
 impl Default for Limits {
@@ -172,6 +178,7 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 << 20,
             outbound_bytes_max: 8 << 20,
+            takeover_interval: 15_000,
         }
     }
 }
@@ -209,6 +216,13 @@ impl Limits {
     /// What one of them may have sent, its CONNECT included, and all of them together.
     pub const HELD_BYTES_MAX: usize = 256 << 10;
     pub const HELD_BYTES_OF_ALL_MAX: usize = 16 << 20;
+    /// How often an id may go from one connection to another before that is too often.
+    pub const TAKEOVERS_AT_WILL: Millis = 5;
+    /// Ids of which it is remembered how often they did of late: rows, and ids in a row.
+    pub const TAKEOVER_ROWS: usize = 64;
+    pub const TAKEOVERS_PER_ROW: usize = 8;
+    /// Bytes of the mount point of a listener.
+    pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
     /// Bytes of a Client Identifier.
     pub const CLIENT_ID_BYTES_MAX: usize = 1_024;
     /// Bytes of a user name: it is kept as long as the session.

@@ -10,11 +10,13 @@
 //! `connect.rs`, `publish.rs`, `subscribe.rs` and `ending.rs`, how messages reach clients in
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
-//! `verify.rs`.
+//! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
+//! `takeover.rs`.
 
 mod access;
 pub mod acl;
 pub mod acl_file;
+mod aliases;
 mod authority;
 mod connect;
 mod connection;
@@ -33,6 +35,7 @@ pub mod journal;
 pub mod limits;
 mod lookup;
 mod message;
+mod mount;
 mod outbound;
 mod peer;
 mod pending;
@@ -54,6 +57,7 @@ mod subscribe;
 mod subscribers;
 pub mod subscriptions;
 mod sys;
+mod takeover;
 mod template;
 mod text;
 mod verify;
@@ -74,6 +78,7 @@ use ending::End;
 pub use hash::Seeded;
 use journal::Journal;
 use limits::{Limits, Options};
+use mount::Mounts;
 pub use peer::Peer;
 use printable::Printable;
 use retained::Retained;
@@ -81,6 +86,7 @@ use sessions::Sessions;
 use storage::Fetch;
 use subscriptions::Subscriptions;
 use sys::Sys;
+use takeover::Takeovers;
 use verify::Checks;
 pub use verify::{Check, Credentials, Verdict};
 
@@ -155,6 +161,7 @@ pub struct Broker {
     refill: Vec<SessionId>,
     fetch: Vec<Fetch>,
     checks: Checks,
+    takeovers: Takeovers,
     journal: Journal,
     scratch: Scratch,
 }
@@ -163,6 +170,8 @@ impl Broker {
     pub fn new(options: Options, now: Instant) -> Broker {
         let hash = Seeded::new(options.seed);
         let journal = Journal::new(options.durability.clone());
+        let mounts = options.listeners.iter().map(|one| one.mount_point.clone());
+        let mounts = Mounts::new(mounts);
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
@@ -171,7 +180,7 @@ impl Broker {
             started_at: 0,
             hash,
             authority: Authority::new(hash),
-            connections: Connections::default(),
+            connections: Connections::new(mounts),
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),
             retained: Retained::default(),
@@ -184,6 +193,7 @@ impl Broker {
             refill: Vec::new(),
             fetch: Vec::new(),
             checks: Checks::default(),
+            takeovers: Takeovers::default(),
             journal,
             scratch: Scratch::default(),
         }

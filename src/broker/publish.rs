@@ -2,14 +2,15 @@
 
 use log::debug;
 
-use super::connection::{Aliases, Connection};
+use super::aliases::Aliases;
+use super::connection::Connection;
 use super::deadlines::Millis;
 use super::deliver::Publication;
 use super::message::{Content, check_properties, put_forwarded};
 use super::pending::Acked;
 use super::printable::Printable;
 use super::session::Session;
-use super::{Broker, ConnectionId, SessionId, access};
+use super::{Broker, ConnectionId, SessionId, access, mount};
 use crate::packet::{
     Ack, Packet, PacketId, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, TopicName,
     Version,
@@ -25,8 +26,8 @@ impl Broker {
     ) -> Result<(), Refusal> {
         self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
         self.check_publish(id, &publish)?;
-        let aliased = self.resolve_alias(id, &publish)?;
-        let topic = match &aliased {
+        let resolved = self.resolve(id, &publish)?;
+        let topic = match &resolved {
             Some(topic) => TopicName::trusted(topic.as_bytes()),
             None => TopicName::parse(publish.topic)?,
         };
@@ -68,7 +69,8 @@ impl Broker {
             .may_publish(session, topic)
             .and_then(|()| self.check_size(publish.payload))
             .and_then(|()| self.publish(&publication, now));
-        self.answer_publish(id, session, &publish, outcome);
+        let name = resolved.as_deref().unwrap_or(publish.topic);
+        self.answer_publish(id, session, &publish, name, outcome);
         Ok(())
     }
 
@@ -108,19 +110,52 @@ impl Broker {
         check_properties(&publish.properties, publish.payload)
     }
 
-    /// Sets or looks up the Topic Alias, if there is one; returns the topic that an alias alone
-    /// stands for (3.3.2.3.4).
-    fn resolve_alias(
+    /// The full name of the topic, checked, where that is not what the packet says.
+    #[inline]
+    fn resolve(
         &mut self,
         id: ConnectionId,
         publish: &Publish,
     ) -> Result<Option<Box<str>>, Refusal> {
-        let Some(alias) = publish.properties.number(PropertyId::TopicAlias) else {
-            return match publish.topic {
-                "" => Err(Refusal::protocol("neither a topic name nor a topic alias")),
-                _ => Ok(None),
-            };
-        };
+        let alias = publish.properties.number(PropertyId::TopicAlias);
+        match alias {
+            None if !publish.topic.is_empty() && !self.connections.has_mounts() => Ok(None),
+            _ => self.resolve_other_name(id, publish, alias),
+        }
+    }
+
+    #[inline(never)]
+    fn resolve_other_name(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish,
+        alias: Option<u32>,
+    ) -> Result<Option<Box<str>>, Refusal> {
+        let full = self.full_topic(id, publish.topic);
+        if let Some(full) = &full {
+            mount::check_topic(full)?;
+        }
+        match alias {
+            Some(alias) => {
+                let name = full.as_deref().unwrap_or(publish.topic);
+                let aliased = self.resolve_alias(id, alias, name)?;
+                Ok(aliased.or(full))
+            }
+            None if publish.topic.is_empty() => {
+                Err(Refusal::protocol("neither a topic name nor a topic alias"))
+            }
+            None => Ok(full),
+        }
+    }
+
+    /// Sets or looks up a Topic Alias; returns the topic that an alias alone stands for
+    /// (3.3.2.3.4).
+    fn resolve_alias(
+        &mut self,
+        id: ConnectionId,
+        alias: u32,
+        topic: &str,
+    ) -> Result<Option<Box<str>>, Refusal> {
         if alias == 0 || alias > u32::from(self.topic_alias_max(id)) {
             let why = "the topic alias is 0 or above --max-topic-alias";
             return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
@@ -129,18 +164,18 @@ impl Broker {
         let aliases = &mut self.connections[id].aliases;
         let aliases = aliases.get_or_insert_with(|| Box::new(Aliases::new(0, self.hash)));
         let inbound = &mut aliases.inbound;
-        if publish.topic.is_empty() {
+        if topic.is_empty() {
             let known = inbound.get(index).cloned().flatten();
             return known
                 .map(Some)
                 .ok_or(Refusal::protocol("the topic alias was never set"));
         }
         // A topic that is no topic must not be remembered as one.
-        TopicName::parse(publish.topic)?;
+        TopicName::parse(topic)?;
         if inbound.len() <= index {
             inbound.resize(index + 1, None);
         }
-        inbound[index] = Some(publish.topic.into());
+        inbound[index] = Some(topic.into());
         Ok(None)
     }
 
@@ -150,17 +185,18 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish,
+        topic: &str,
         outcome: Result<usize, Refusal>,
     ) {
         if let Err(refusal) = outcome {
             let Connection { peer, .. } = &self.connections[id];
             let client_id = Printable(&self.sessions[session].client_id);
-            let topic = Printable(publish.topic);
+            let topic = Printable(topic);
             debug!(
                 "Message from {client_id} [{peer}] to {topic} dropped: {}.",
                 refusal.why
             );
-            self.connections.counters.dropped += 1;
+            self.connections.counters.publish_refused(refusal);
         }
         let Some(packet_id) = publish.packet_id else {
             return;

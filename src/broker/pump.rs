@@ -84,11 +84,11 @@ impl Broker {
         };
         match sent {
             Sent::Yes => session.pending_mut().resent(),
-            Sent::TooLarge => {
+            Sent::TooLarge | Sent::Unseen => {
                 session.pending_mut().give_up_resending();
                 self.journal.done(session.queue, sequence);
                 self.journal.not_sent(session.queue, packet_id);
-                self.note_dropped(id, 1);
+                self.note_unsent(id, sent);
             }
         }
         true
@@ -132,12 +132,10 @@ impl Broker {
         let (connections, journal) = (&mut self.connections, &mut self.journal);
         let sent = send_first(connections, journal, connection, session, delivery, now);
         // A message of QoS 0 is done with when it has been sent.
-        if sent == Sent::TooLarge || qos == QoS::AtMostOnce {
+        if sent != Sent::Yes || qos == QoS::AtMostOnce {
             self.journal.done(queue, sequence);
         }
-        if sent == Sent::TooLarge {
-            self.note_dropped(id, 1);
-        }
+        self.note_unsent(id, sent);
         true
     }
 
@@ -240,9 +238,7 @@ impl Broker {
                 journal.message(&message.content(), message.qos(), true);
             }
             let sequence = delivery.sequence;
-            if send_first(connections, journal, connection, session, delivery, now)
-                == Sent::TooLarge
-            {
+            if send_first(connections, journal, connection, session, delivery, now) != Sent::Yes {
                 journal.done(session.queue, sequence);
             }
             sent += 1;

@@ -9,7 +9,7 @@ use super::printable::Printable;
 use super::replays::Replay;
 use super::retained::Cursor;
 use super::subscriptions::{Outcome, Subscriber, SubscriptionKey, sees_sys};
-use super::{Broker, ConnectionId, SessionId};
+use super::{Broker, ConnectionId, SessionId, mount};
 use crate::packet::{
     Packet, Properties, PropertyId, QoS, ReasonCode, Refusal, RetainHandling, SubAck, Subscribe,
     SubscriptionOptions, SubscriptionTopic, TopicFilter, Unsubscribe, Version,
@@ -31,6 +31,10 @@ impl Broker {
         for (filter, options) in &subscribe.filters {
             topics.push((self.subscription_topic(filter, options)?, *options));
         }
+        let full = self.full_filters(id, topics.iter().map(|(topic, _)| topic));
+        for ((topic, _), full) in topics.iter_mut().zip(&full) {
+            mount::rename(topic, full);
+        }
         // [MQTT-3.8.4-5] one after the other, answered together. [MQTT-3.9.3-1] in their order.
         let mut reasons = Vec::with_capacity(topics.len());
         let mut why = None;
@@ -40,6 +44,9 @@ impl Broker {
             });
             reasons.push(reason.unwrap_or_else(|refusal| {
                 why = Some(refusal.why);
+                if refusal.code == ReasonCode::NotAuthorized {
+                    self.connections.counters.subscriptions_denied += 1;
+                }
                 refusal.code
             }));
         }
@@ -208,6 +215,10 @@ impl Broker {
                 Err(refusal) if refusal.code == ReasonCode::MalformedPacket => return Err(refusal),
                 result => result,
             });
+        }
+        let full = self.full_filters(id, topics.iter());
+        for (topic, full) in topics.iter_mut().zip(&full) {
+            mount::rename(topic, full);
         }
         let reasons = topics
             .into_iter()

@@ -11,7 +11,7 @@ use super::deliver::Publication;
 use super::journal::Storage;
 use super::message::Content;
 use super::storage::StorageFigures;
-use crate::packet::{PacketType, Properties, QoS, TopicName};
+use crate::packet::{PacketType, Properties, QoS, ReasonCode, Refusal, TopicName};
 
 /// What is counted as it happens.
 #[derive(Debug, Default)]
@@ -34,6 +34,14 @@ pub struct Counters {
     pub refused: u64,
     /// Those among them that were to prove who they are, and did not.
     pub auth_refused: u64,
+    /// Connections that ended as another came with the same id, and those that were not let in, as
+    /// that was too often.
+    pub takeovers: u64,
+    pub takeovers_refused: u64,
+    /// Messages that their publishers had no right to publish, wills included, and subscriptions
+    /// that clients had no right to.
+    publishes_denied: u64,
+    pub subscriptions_denied: u64,
     /// Clients whose passwords were right.
     pub auth_accepted: u64,
 }
@@ -45,6 +53,14 @@ impl Counters {
 
     pub fn packet_out(&mut self, packet: PacketType) {
         self.sent[packet as usize] += 1;
+    }
+
+    /// A message is not published.
+    pub fn publish_refused(&mut self, refusal: Refusal) {
+        self.dropped += 1;
+        if refusal.code == ReasonCode::NotAuthorized {
+            self.publishes_denied += 1;
+        }
     }
 
     fn load(&self) -> [u64; LOADS.len()] {
@@ -268,9 +284,13 @@ impl Broker {
             ("clients/active", connected),
             ("clients/expired", counters.expired),
             ("clients/refused", counters.refused),
+            ("clients/takeovers", counters.takeovers),
+            ("clients/takeovers/refused", counters.takeovers_refused),
             ("auth/refused", counters.auth_refused),
             ("auth/accepted", counters.auth_accepted),
-            ("auth/waiting", self.checks.waiting as u64),
+            ("auth/waiting", self.checks.waiting.len() as u64),
+            ("auth/publish/refused", counters.publishes_denied),
+            ("auth/subscribe/refused", counters.subscriptions_denied),
             ("connections/socket/count", self.connections.len() as u64),
             ("heap/current", memory),
             ("heap/maximum", self.sys.memory_maximum),

@@ -1,7 +1,8 @@
 //! A PUBLISH that goes to many: encoded once for all who get the same bytes.
 //!
 //! They differ by version, QoS and RETAIN; the Packet Identifier is filled in. Whoever gets
-//! properties of his own, an alias or a time that runs out, is not served from here.
+//! properties of his own, an alias or a time that runs out, or sees topics by other names, is not
+//! served from here.
 
 use super::connection::Sending;
 use super::message::Content;

@@ -6,6 +6,7 @@
 //! ([`Broker::verified`]). Whoever leaves meanwhile, or waits beyond the time for a CONNECT, is
 //! forgotten: a check that is answered too late answers nobody, as its ticket is used once.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use log::warn;
@@ -55,7 +56,8 @@ pub struct Checks {
     /// Asked for in this turn.
     asked: Vec<Check>,
     tickets: u64,
-    pub waiting: usize,
+    /// By ticket: in the order of asking.
+    pub waiting: BTreeMap<u64, ConnectionId>,
     /// Bytes that they have sent.
     pub held_bytes: usize,
 }
@@ -89,7 +91,7 @@ impl Broker {
         }
         let (id, now) = (check.connection, self.millis(now));
         let bytes = std::mem::take(&mut self.connections[id].leftover);
-        self.no_longer_waits(bytes.len());
+        self.no_longer_waits(check.ticket, bytes.len());
         let connection = &mut self.connections[id];
         connection.phase = Phase::AwaitConnect;
         // It could say nothing that counts.
@@ -115,15 +117,8 @@ impl Broker {
 
     /// Whoever was asked is no longer there: all that wait are asked for again, in their order.
     pub fn ask_again(&mut self) {
-        let waiting = |(connection, of): (ConnectionId, &super::connection::Connection)| {
-            let Phase::AwaitVerdict(ticket) = of.phase else {
-                return None;
-            };
-            Some(Check { ticket, connection })
-        };
-        let mut all: Vec<Check> = self.connections.iter().filter_map(waiting).collect();
-        all.sort_unstable();
-        self.checks.asked = all;
+        let check = |(&ticket, &connection)| Check { ticket, connection };
+        self.checks.asked = self.checks.waiting.iter().map(check).collect();
     }
 
     /// What this turn asks the shell.
@@ -134,12 +129,12 @@ impl Broker {
 
     /// The client waits from now on; the bytes of its CONNECT are held by whoever calls.
     pub(super) fn ask(&mut self, id: ConnectionId) -> Result<(), Refusal> {
-        if self.checks.waiting >= Limits::WAITING_MAX {
+        if self.checks.waiting.len() >= Limits::WAITING_MAX {
             return Err(busy());
         }
         self.checks.tickets += 1;
-        self.checks.waiting += 1;
         let ticket = self.checks.tickets;
+        self.checks.waiting.insert(ticket, id);
         self.connections[id].phase = Phase::AwaitVerdict(ticket);
         self.connections.no_longer_awaited(id);
         let connection = id;
@@ -155,7 +150,7 @@ impl Broker {
         if leftover.len() > Limits::HELD_BYTES_MAX {
             self.end_wait(
                 id,
-                "it sends too much while its password is being checked",
+                "the client sends too much while its password is being checked",
                 now,
             );
         }
@@ -164,35 +159,35 @@ impl Broker {
             let Some(largest) = self.largest_held() else {
                 unreachable!("nobody holds what is held");
             };
-            let why = "clients whose passwords are being checked send too much, and it most";
+            let why = "clients whose passwords are being checked send too much, this one most";
             self.end_wait(largest, why, now);
         }
     }
 
     fn largest_held(&self) -> Option<ConnectionId> {
-        let waiting = self.connections.iter().filter(|(id, _)| self.waits(*id));
-        let largest = waiting.max_by_key(|(_, connection)| connection.leftover.len());
-        largest.map(|(id, _)| id)
+        let waiting = self.checks.waiting.values().copied();
+        waiting.max_by_key(|id| self.connections[*id].leftover.len())
     }
 
     /// One less, which had sent `bytes`.
-    pub(super) fn no_longer_waits(&mut self, bytes: usize) {
-        self.checks.waiting -= 1;
+    pub(super) fn no_longer_waits(&mut self, ticket: u64, bytes: usize) {
+        let was_there = self.checks.waiting.remove(&ticket);
+        assert!(was_there.is_some(), "a client waited and was not counted");
         self.checks.held_bytes -= bytes;
     }
 
     /// Its password was not checked in time.
     pub(super) fn waited_in_vain(&mut self, id: ConnectionId, now: Millis) {
-        self.end_wait(id, "its password could not be checked in time", now);
+        self.end_wait(id, "the password could not be checked in time", now);
     }
 
     /// It may try again.
-    fn end_wait(&mut self, id: ConnectionId, why: &str, now: Millis) {
+    fn end_wait(&mut self, id: ConnectionId, why: &'static str, now: Millis) {
         let connection = &self.connections[id];
         let connect = first_connect(&connection.leftover, connection.version);
         let client_id = Printable(connect.map_or("", |(connect, _)| connect.client_id));
         warn!("Client {client_id} [{}] refused: {why}.", connection.peer);
-        self.refuse(id, busy(), now);
+        self.refuse(id, Refusal::new(ReasonCode::ServerBusy, why), now);
     }
 
     /// Who, from where, why, and what would change it; what is said to the client is less.

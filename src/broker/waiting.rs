@@ -3,6 +3,7 @@
 
 use log::warn;
 
+use super::connection::Sent;
 use super::deliver::{Outgoing, Publication, Way};
 use super::journal::Storage;
 use super::limits::QueueOverflow;
@@ -134,6 +135,14 @@ impl Broker {
         let group = group.map(|group| subscriptions.topic(group));
         self.journal.wait(session.queue, sequence, way, group);
         sequence
+    }
+
+    /// A message that the client should have got is counted; one that it may not see is not.
+    pub(super) fn note_unsent(&mut self, id: SessionId, sent: Sent) {
+        match sent {
+            Sent::Yes | Sent::Unseen => {}
+            Sent::TooLarge => self.note_dropped(id, 1),
+        }
     }
 
     /// Counts messages that a client will not get; logs the first of an episode.

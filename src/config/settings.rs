@@ -10,8 +10,8 @@ use super::setting::Scope::{self, Bridge, File, ListenerInFile, Plugin, Program,
 use super::setting::Setting;
 use super::value::Kind::{Bool, Flag, Number, Numbers, Text, Texts};
 use super::values::{
-    address, auto_id_prefix, domain, durable, expiration, file, interface, listener, mode, owner,
-    persistence_location, protocol, proxy, queue_overflow, versions, within,
+    address, auto_id_prefix, domain, durable, expiration, file, interface, listener, mode,
+    mount_point, owner, persistence_location, protocol, proxy, queue_overflow, versions, within,
 };
 use crate::logging::{LogType, TimeFormat};
 use crate::net::Host;
@@ -61,6 +61,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "max-subscriptions", short: NONE, scope: Scope::Global, kind: Number(1, U32, "N"), default: "20000",
         help: "subscriptions of one client",
         effect: Global(|c, v| { c.broker.limits.subscriptions_max = v.limit(); Ok(()) }) },
+    Setting { name: "takeover-interval", short: NONE, scope: Scope::Global, kind: Number(0, 3_600, "SECONDS"), default: "15",
+        help: "an id that two devices take from each other again and again changes hands this seldom; 0: as often as they like",
+        effect: Global(|c, v| { c.broker.limits.takeover_interval = 1_000 * v.number() as u64; Ok(()) }) },
     Setting { name: "max-keepalive", short: NONE, scope: Scope::Global, kind: Number(0, 65_535, "SECONDS"), default: "0",
         help: "longest keep alive; 0 for any. MQTT 5 clients are told, others refused",
         effect: Global(|c, v| { c.broker.max_keep_alive = v.number() as u16; Ok(()) }) },
@@ -136,6 +139,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "use-username-as-clientid", short: NONE, scope: Scope::Listener, kind: Bool, default: "false",
         help: "a client's user name is its id, whatever id it brings; without one it is refused",
         effect: Listener(|l, v| { l.options.use_username_as_client_id = v.bool(); Ok(()) }) },
+    Setting { name: "mount-point", short: NONE, scope: Scope::Listener, kind: Text("PREFIX"), default: NONE,
+        help: "what the topics of a listener's clients begin with, unseen by them, such as garden/; ACLs see it",
+        effect: Listener(|l, v| { l.options.mount_point = Some(mount_point(&v.text())?); Ok(()) }) },
     Setting { name: "protocol", short: NONE, scope: ListenerInFile, kind: Text("mqtt"), default: "mqtt",
         help: "what is spoken there",
         effect: Listener(|_, v| protocol(&v.text())) },
@@ -260,7 +266,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::missing(Scope::Listener, "tls-keyform", Text("pem|engine"), "pem", TLS),
     Setting::missing(Scope::Listener, "http-dir", Text("DIR"), NONE, WEB),
     Setting::missing(Scope::Listener, "websockets-origin", Texts("ORIGIN"), NONE, WEB),
-    Setting::missing(Scope::Listener, "mount-point", Text("PREFIX"), NONE, "mount points are not there yet: its clients would meet those of other listeners"),
     Setting::missing(Scope::Listener, "proxy-protocol-v2-require-tls", Bool, "false", TLS),
     Setting::missing(Plugin, "plugin", Texts("PATH"), NONE, PLUGIN),
     Setting::missing(Plugin, "global-plugin", Texts("PATH"), NONE, PLUGIN),

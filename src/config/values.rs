@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::broker::acl::{Access, Identity};
 use crate::broker::explain::Question;
 use crate::broker::journal::WHENEVER;
-use crate::broker::limits::QueueOverflow;
+use crate::broker::limits::{Limits, QueueOverflow};
 use crate::net::{Domain, Host, ProxyVersion};
-use crate::packet::{TopicFilter, Version};
+use crate::packet::{TopicFilter, TopicName, Version};
 
 /// Bytes that Linux has room for.
 const SOCKET_PATH_MAX: usize = 107;
@@ -199,6 +199,24 @@ pub fn domain(text: &str) -> Result<Domain, String> {
         "ipv6" => Ok(Domain::IPv6),
         _ => Err("must be ipv4 or ipv6".to_string()),
     }
+}
+
+/// The beginning of topics. One that makes a plain filter look like a shared subscription is none.
+pub fn mount_point(text: &str) -> Result<Box<str>, String> {
+    const SHARE: &str = "$share/";
+    if SHARE.starts_with(text) && !text.is_empty() || text.starts_with(SHARE) {
+        return Err("must not be what shared subscriptions begin with, $share/".to_string());
+    }
+    if text.len() > Limits::MOUNT_POINT_BYTES_MAX {
+        let most = Limits::MOUNT_POINT_BYTES_MAX;
+        return Err(format!("must not have more than {most} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_string());
+    }
+    TopicName::parse(text)
+        .map_err(|refusal| format!("must be the beginning of topics: {}", refusal.why))?;
+    Ok(text.into())
 }
 
 pub fn protocol(text: &str) -> Result<(), String> {

@@ -238,7 +238,9 @@ fn dropped(board: &mut Board) -> String {
 
 #[test]
 fn a_session_that_is_taken_over_goes_on_with_its_queue() {
-    let mut board = Board::new(1);
+    let mut options = Options::default();
+    options.limits.takeover_interval = 0;
+    let mut board = Board::with(1, options);
     board.absent(Version::V5, "client", "#", QoS::AtLeastOnce);
     fill(&mut board, 0..100);
     let mut got = Vec::new();
