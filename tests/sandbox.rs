@@ -27,7 +27,7 @@ use midge::sandbox::{self, Needs, Walls};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use common::{ack, publish_qos};
-use socket::{Midge, temporary, until};
+use socket::{Midge, free_port, temporary, until};
 
 /// A directory that is gone when the test is.
 struct Scratch(PathBuf);
@@ -331,9 +331,52 @@ fn the_log_of_the_system_and_its_service_manager_are_reached() {
 fn the_program_is_in_it_once_it_serves() {
     let broker = Midge::start(&[]);
     broker.logs("Sandboxed from now on");
+    assert_eq!(broker.figure("Threads:"), 1, "it is for one thread");
     assert_eq!(broker.figure("NoNewPrivs:"), 1);
     if has_seccomp() {
         assert_eq!(broker.figure("Seccomp:"), 2);
+    }
+    broker.client("a").ping();
+    assert_eq!(broker.stop().status, Some(0));
+}
+
+#[test]
+fn what_the_configuration_names_can_be_reached_and_nothing_else() {
+    let scratch = Scratch::new();
+    let [etc, conf, secret, rights, logs, run, kept] =
+        ["etc", "conf.d", "secret", "rights", "logs", "run", "kept"]
+            .map(|name| scratch.directory(name));
+    let (users, acl) = (secret.join("users"), rights.join("acl"));
+    fs::write(&users, "").unwrap();
+    fs::write(&acl, "").unwrap();
+    let (main, port) = (etc.join("main.conf"), free_port());
+    let show = |path: &Path| path.display().to_string();
+    let text = [
+        format!("include_dir {}", show(&conf)),
+        format!("log_dest file {}", show(&logs.join("log"))),
+        "log_dest stderr".to_string(),
+        format!("pid_file {}", show(&run.join("pid"))),
+        format!("persistence true\npersistence_location {}/", show(&kept)),
+        "user root".to_string(),
+    ];
+    fs::write(&main, text.join("\n")).unwrap();
+    let text = format!(
+        "listener {port}\nallow_anonymous true\npassword_file {}\nacl_file {}\n",
+        show(&users),
+        show(&acl)
+    );
+    fs::write(conf.join("listener.conf"), text).unwrap();
+    let broker = Midge::spawn(&["-c", &show(&main)]).on_port(port);
+    let read = [&conf, &etc, &rights, &secret].map(|path| show(path));
+    let expected = [
+        format!("read what is in {}", read.join(" and ")),
+        format!("write what is in {}", show(&logs)),
+        format!("remove what is in {}", show(&run)),
+        format!("keep what is in {}.", show(&kept)),
+    ];
+    if has_landlock(ABI::V1) {
+        let line = broker.logs("From now on it can");
+        assert!(line.ends_with(&expected.join(", ")), "{line}");
     }
     broker.client("a").ping();
     assert_eq!(broker.stop().status, Some(0));
@@ -379,7 +422,7 @@ fn on_a_kernel_without_landlock_and_seccomp_it_serves_and_says_so() {
     where_there_is_no(&new_calls, || {
         let broker = Midge::start(&[]);
         broker.logs("Sandboxed from now on: no new privileges (--sandbox)");
-        broker.logs("Files are not confined: this kernel has no Landlock");
+        broker.logs("Files are not confined: there is no Landlock here");
         broker.logs("System calls are not confined: ");
         broker.client("a").ping();
         assert_eq!(broker.figure("NoNewPrivs:"), 1);

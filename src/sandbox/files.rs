@@ -36,10 +36,11 @@ pub fn confine(needs: &[(PathBuf, Use)]) -> Result<i32, String> {
             LandlockStatus::Available { effective_abi, .. },
         ) => Ok((effective_abi as i32).min(VERSION as i32)),
         (_, LandlockStatus::NotEnabled) => {
-            Err("this kernel has Landlock, and was started without (lsm=)".to_string())
+            Err("this kernel has Landlock, and was started without it (lsm=)".to_string())
         }
         (_, LandlockStatus::NotImplemented | LandlockStatus::Available { .. }) => {
-            Err("this kernel has no Landlock".to_string())
+            // The kernel has none; or midge runs in a container that keeps it from it.
+            Err("there is no Landlock here".to_string())
         }
     }
 }
