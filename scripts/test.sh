@@ -64,6 +64,7 @@ step "release build" cargo build --release
 step "instructions" scripts/instructions.sh
 step "scripts" check_scripts
 step "real clients" scripts/clients.sh --check
+step "from Mosquitto to midge" scripts/switch.sh
 step "load" short_load
 
 printf '\nsteps: %d passed, 0 failed\n' "$passed"

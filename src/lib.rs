@@ -8,6 +8,7 @@
 //! | [`config`] | one table of settings, read into plain data | the options others declare |
 //! | [`reload`] | what is read again on SIGHUP | `broker`, `passwords`, the seam of `net` |
 //! | [`logging`], [`daemon`], `user` | the log; to the background; not as root | nothing of MQTT |
+//! | `sandbox` | what midge gives up once it serves | `config`: which files it still needs |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
 //! | `passwords` | password files: who checks them, `midge passwd` | `broker`, the seam of `net` |
@@ -51,6 +52,8 @@ pub mod passwords;
 pub mod persistence;
 pub mod record;
 pub mod reload;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+pub mod sandbox;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "user")]

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::Instant;
@@ -18,6 +18,8 @@ use midge::net::{Keeper, Passed, Server};
 #[cfg(feature = "store")]
 use midge::persistence;
 use midge::reload::Files;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+use midge::sandbox;
 #[cfg(feature = "user")]
 use midge::user;
 use midge::{daemon, logging, logging::Destination};
@@ -162,11 +164,36 @@ fn keep_and_run(config: &Config, server: &mut Server) -> Result<(), String> {
         let theirs = theirs.display();
         warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
     }
+    confine(config);
     daemon::report_ready();
     server
         .run()
         .map_err(|error| format!("the event loop failed: {error}"))
 }
+
+/// All is open that a broker needs: it gives up the rest.
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+fn confine(config: &Config) {
+    if !config.sandbox {
+        info!(target: "notice", "Not sandboxed (--sandbox false).");
+        return;
+    }
+    // Opens its file: nothing else of /proc can be read from now on.
+    resident_bytes();
+    let needs = sandbox::Needs::of(config);
+    let reached = needs.sentence();
+    let walls = sandbox::enter(&needs);
+    for sentence in walls.sentences() {
+        info!(target: "notice", "{sentence}.");
+    }
+    if walls.files.is_ok() {
+        info!("{reached}.");
+    }
+}
+
+/// The setting is false then.
+#[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+fn confine(_: &Config) {}
 
 /// Root becomes the user of the configuration file, or `mosquitto`, as Mosquitto would.
 #[cfg(feature = "user")]
@@ -255,9 +282,19 @@ fn passwd(_: &[String]) -> Result<String, String> {
     Err("passwd: this midge was built without passwords".to_string())
 }
 
+thread_local! {
+    /// Held open: in the sandbox it cannot be opened any more.
+    static STATUS: Option<File> = File::open("/proc/self/status").ok();
+}
+
 /// Resident memory, as Linux counts it.
 fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut status = String::new();
+    let read = |mut file: &File| {
+        file.rewind()?;
+        file.read_to_string(&mut status)
+    };
+    let _ = STATUS.with(|file| file.as_ref().map(read));
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024

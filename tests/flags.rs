@@ -80,6 +80,7 @@ const COVERED: &[&str] = &[
     "persistence-location",
     "durability",
     "durable",
+    "sandbox",
 ];
 
 #[test]
@@ -1361,6 +1362,35 @@ fn pid_file_holds_the_process_id_while_it_runs() {
     assert_eq!(pid_in(&path), broker.pid());
     assert_eq!(broker.stop().status, Some(0));
     assert!(!path.exists(), "it is removed");
+}
+
+/// What it keeps whom from is told in tests/sandbox.rs.
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+#[test]
+fn sandbox_false_leaves_midge_all_that_its_user_may_do() {
+    let ours = fs::read_to_string("/proc/self/status").unwrap();
+    let of = |broker: &Midge| {
+        broker.client("a").ping();
+        broker.figure("NoNewPrivs:")
+    };
+    let broker = Midge::start(&["--sandbox", "false"]);
+    broker.logs("Not sandboxed");
+    assert!(ours.contains(&format!("NoNewPrivs:\t{}\n", of(&broker))));
+    for flags in [&[][..], &["--sandbox"]] {
+        assert_eq!(of(&Midge::start(flags)), 1);
+    }
+}
+
+#[cfg(not(all(feature = "sandbox", target_os = "linux")))]
+#[test]
+fn a_sandbox_is_refused_where_there_is_none() {
+    let exit = run(&["--sandbox", "true"]);
+    assert_eq!(exit.status, Some(2));
+    assert!(
+        exit.stderr.contains("without the sandbox"),
+        "{}",
+        exit.stderr
+    );
 }
 
 #[test]

@@ -194,7 +194,8 @@ fn every_dependency_says_what_it_is_for() {
         if line.starts_with('[') {
             section = line;
         }
-        let is_dependency = section.contains("dependencies") && line.contains('=');
+        let is_in = section.contains("dependencies") && line != section;
+        let is_dependency = is_in && line.contains('=');
         if is_dependency && !line.contains(" # ") && !above.starts_with("# ") {
             found.push(format!("Cargo.toml:{}: what is it for? {line}", number + 1));
         }

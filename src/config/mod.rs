@@ -42,6 +42,8 @@ pub struct Config {
     pub persistence: bool,
     pub persistence_location: String,
     pub acl_file: Option<String>,
+    /// That midge can do no more than it has to once it serves.
+    pub sandbox: bool,
     /// `-c`
     pub file: Option<String>,
     /// Sockets that whoever started midge has opened for it.
@@ -131,6 +133,7 @@ impl Default for Config {
             persistence: false,
             persistence_location: ".".to_string(),
             acl_file: None,
+            sandbox: Config::HAS_SANDBOX,
             file: None,
             passed: 0,
             user: None,
@@ -152,7 +155,13 @@ impl Default for Config {
     }
 }
 
+/// Settings that name files, or directories of them, which may be read again while midge serves.
+const READ: [&str; 4] = ["config_file", "include_dir", "password_file", "acl_file"];
+
 impl Config {
+    /// There is one for Linux only.
+    pub const HAS_SANDBOX: bool = cfg!(all(feature = "sandbox", target_os = "linux"));
+
     /// Reads flags, without the name of the program, and the file that they name.
     pub fn read(flags: &[String], outside: &dyn Outside) -> Result<Command, Fault> {
         read::read(flags, outside)
@@ -188,6 +197,15 @@ impl Config {
             passwords: self.password_file.clone(),
             acl: self.acl_file.clone(),
         }
+    }
+
+    /// What SIGHUP may read again, whichever listener it is for.
+    pub fn paths_read(&self) -> impl Iterator<Item = &str> {
+        let is_read = |given: &&Given| READ.contains(&given.name.replace('-', "_").as_str());
+        self.given
+            .iter()
+            .filter(is_read)
+            .map(|given| given.text.as_str())
     }
 
     /// Whom root is to become once the ports are open; without a word of it in the file the one
@@ -246,6 +264,10 @@ impl Config {
                  in the background; leave it out"
                     .to_string(),
             );
+        }
+        if self.sandbox && !Config::HAS_SANDBOX {
+            let name = self.name("sandbox");
+            return Err(format!("{name}: this midge was built without the sandbox"));
         }
         self.complete_listeners();
         self.complete_persistence()

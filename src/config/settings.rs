@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::Config;
 use super::setting::Effect::{Either, Global, Listener};
 use super::setting::Scope::{self, Bridge, File, ListenerInFile, Plugin, Program, Security};
 use super::setting::Setting;
@@ -20,6 +21,7 @@ use crate::packet::QoS;
 const U32: i64 = u32::MAX as i64;
 const PACKET_BYTES_MAX: i64 = 268_435_460;
 const NONE: &str = "";
+const SANDBOX: &str = if Config::HAS_SANDBOX { "true" } else { "false" };
 
 const TLS: &str = "TLS is not there yet: what is to be secret would be readable on the way";
 const WEB: &str = "WebSocket and HTTP are not there yet: take them out, with their listener";
@@ -233,6 +235,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "bind-address", short: NONE, scope: ListenerInFile, kind: Text("ADDRESS"), default: NONE,
         help: "the default listener's address",
         effect: Listener(|l, v| { l.address.host = Host::Named(address(&v.text())?); Ok(()) }) },
+    Setting { name: "sandbox", short: NONE, scope: Scope::Global, kind: Bool, default: SANDBOX,
+        help: "once it serves, be able to do no more than a broker has to: Landlock, seccomp, no new privileges",
+        effect: Global(|c, v| { c.sandbox = v.bool(); Ok(()) }) },
     Setting { name: "user", short: NONE, scope: File, kind: Text("NAME"), default: "mosquitto, if there is one",
         help: "whom root becomes once the ports and the log are open; root stays root",
         effect: Global(|c, v| c.set_user(&v.text())) },
