@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::logging::Destination;
+use crate::net::Host;
 
 /// The files that are still needed, and what for.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +60,7 @@ const KEPT: [(i32, &str, &str); 3] = [
 
 impl Needs {
     /// What is done with files after the start: SIGHUP reads some again and opens the log anew, the
-    /// store is kept, and in the end the pid file goes.
+    /// store is kept, and in the end the pid file and Unix sockets go.
     pub fn of(config: &Config) -> Needs {
         let mut needs = Needs::default();
         config.paths_read().for_each(|path| needs.read(path));
@@ -70,6 +71,11 @@ impl Needs {
         }
         if let Some(path) = &config.pid_file {
             needs.remove(path);
+        }
+        for listener in &config.listeners {
+            if let Host::Unix(path) = &listener.host {
+                needs.remove(path);
+            }
         }
         if config.persistence {
             needs.keep(&config.persistence_location);
