@@ -48,15 +48,15 @@ fn two_devices_with_one_id_are_each_connected_for_a_while() {
         let mut devices = [None, None];
         let (mut changes, mut heard) = (0, 0);
         for second in 0..600 {
-            for number in 0..2 {
-                if devices[number].is_some_and(|device| world.is_open(device)) {
+            for device in &mut devices {
+                if device.is_some_and(|client| world.is_open(client)) {
                     continue;
                 }
-                let device = world.try_connect(connect(version, "lamp"));
-                let is_in = is_let_in(&mut world, device);
-                assert_eq!(world.is_open(device), is_in);
+                let client = world.try_connect(connect(version, "lamp"));
+                let is_in = is_let_in(&mut world, client);
+                assert_eq!(world.is_open(client), is_in);
                 changes += usize::from(is_in);
-                devices[number] = Some(device);
+                *device = Some(client);
             }
             let open = |device: &&Client| world.is_open(**device);
             let connected: Vec<Client> = devices.iter().flatten().filter(open).copied().collect();

@@ -1,6 +1,6 @@
 //! How connections begin: CONNECT, its terms, takeover of an older connection, CONNACK.
 
-use log::{info, warn};
+use log::{Level, info, log};
 
 use super::access::Entry;
 use super::aliases::Aliases;
@@ -51,10 +51,11 @@ impl Broker {
             let peer = &self.connections[id].peer;
             let Refusal { code, why } = refusal;
             let client_id = Printable(connect.client_id);
-            warn!(
-                "Client {client_id} [{peer}] refused: {}: {why}.",
-                code.name()
-            );
+            // Of these the log has one line, which says more, see `takeover.rs`.
+            let is_named = *code == ReasonCode::ConnectionRateExceeded;
+            let level = if is_named { Level::Debug } else { Level::Warn };
+            let code = code.name();
+            log!(level, "Client {client_id} [{peer}] refused: {code}: {why}.");
         })?;
         let Some(terms) = terms else {
             return Ok(());
