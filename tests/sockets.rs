@@ -28,6 +28,8 @@ fn on_socket(path: &Path, flags: &[&str]) -> Midge {
     let listen = ["--listener", &listener, "--allow-anonymous"];
     let broker = Midge::spawn(&[&listen[..], flags].concat());
     broker.logs(&format!("Listening on {}", path.display()));
+    // From here on signals are heeded.
+    broker.logs("Sessions and retained messages end with midge");
     broker
 }
 
