@@ -271,7 +271,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::missing(Scope::Listener, "tls-keyform", Text("pem|engine"), "pem", TLS),
     Setting::missing(Scope::Listener, "http-dir", Text("DIR"), NONE, WEB),
     Setting::missing(Scope::Listener, "websockets-origin", Texts("ORIGIN"), NONE, WEB),
-    Setting::missing(Scope::Listener, "proxy-protocol-v2-require-tls", Bool, "false", TLS),
+    Setting::missing(Scope::Listener, "proxy-protocol-v2-require-tls", Bool, "false", "what a proxy says of TLS is not there yet: clients could come to it without; have the proxy refuse them"),
     Setting::missing(Plugin, "plugin", Texts("PATH"), NONE, PLUGIN),
     Setting::missing(Plugin, "global-plugin", Texts("PATH"), NONE, PLUGIN),
     Setting::missing(Plugin, "plugin-load", Texts("NAME PATH"), NONE, PLUGIN),

@@ -259,7 +259,7 @@ fn bind_unix(asked: &ListenerAddress, path: &str) -> Result<Opened, BindError> {
             _ => error.to_string(),
         };
         socket_file::make_room(at)?;
-        let bound = sockets::Bound::new(at).map_err(failed)?;
+        let bound = sockets::Bound::new(at, asked.file.mode).map_err(failed)?;
         let file = SocketFile::new(at).map_err(failed)?;
         file.hand_over(asked)?;
         let listener = bound.listen().map_err(failed)?;

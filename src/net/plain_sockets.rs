@@ -1,9 +1,13 @@
 //! Listening sockets as std and mio make them: no interfaces, no sockets that were passed, and a
-//! short backlog. In place of `sockets.rs` where the feature of that name is off.
+//! short backlog; and the file of a Unix socket gets mode and owner by its path, which is good in
+//! directories that only midge's user may write to. In place of `sockets.rs` where the feature of
+//! that name is off.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::Path;
 
 use mio::net::{TcpListener, UnixListener};
@@ -32,13 +36,20 @@ pub fn without_delay(listener: TcpListener) -> TcpListener {
 pub struct Bound(UnixListener);
 
 impl Bound {
-    pub fn new(path: &Path) -> io::Result<Bound> {
-        UnixListener::bind(path).map(Bound)
+    pub fn new(path: &Path, mode: u32) -> io::Result<Bound> {
+        let bound = UnixListener::bind(path).map(Bound)?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        Ok(bound)
     }
 
     pub fn listen(self) -> io::Result<UnixListener> {
         Ok(self.0)
     }
+}
+
+/// Gives the file of a socket to others.
+pub fn give(path: &Path, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    lchown(path, owner, group)
 }
 
 /// None: who has passed some is told so.

@@ -4,15 +4,16 @@
 //! Nothing is ever removed but a socket: one that nobody listens to any more, before a start, and
 //! our own in the end, if it is still ours.
 
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use log::warn;
 use mio::net::UnixStream;
 
 use super::address::{FileOptions, ListenerAddress};
+use super::sockets;
 
 /// Removes itself.
 #[derive(Debug)]
@@ -63,17 +64,15 @@ impl SocketFile {
             let name = name.as_deref();
             name.map(|name| find_id(name, file, what)).transpose()
         };
-        let FileOptions { owner, group, mode } = &asked.file;
+        let FileOptions { owner, group, .. } = &asked.file;
         let owner = id(owner, "/etc/passwd", "user")?.or(asked.user.map(|(uid, _)| uid));
         let group = id(group, "/etc/group", "group")?.or(asked.user.map(|(_, gid)| gid));
-        if owner.is_some() || group.is_some() {
-            lchown(&self.path, owner, group).map_err(|error| {
-                format!("its owner cannot be set: {error}; only root may give files away")
-            })?;
+        if owner.is_none() && group.is_none() {
+            return Ok(());
         }
-        let mode = Permissions::from_mode(*mode);
-        fs::set_permissions(&self.path, mode)
-            .map_err(|error| format!("its mode cannot be set: {error}"))
+        sockets::give(&self.path, owner, group).map_err(|error| {
+            format!("its owner cannot be set: {error}; only root may give files away")
+        })
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use listenfd::ListenFd;
 use mio::net::{TcpListener, UnixListener};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat};
+use rustix::process::{Gid, Uid, umask};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::listener::Acceptor;
@@ -40,17 +42,34 @@ pub fn without_delay(listener: TcpListener) -> TcpListener {
 pub struct Bound(Socket);
 
 impl Bound {
-    pub fn new(path: &Path) -> io::Result<Bound> {
+    /// The file has its mode from the start: chmod would go by the path, where something else may
+    /// be by then.
+    pub fn new(path: &Path, mode: u32) -> io::Result<Bound> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        Ok(Bound(socket))
+        let address = SockAddr::unix(path)?;
+        let before = umask(Mode::from_raw_mode(!mode & 0o777));
+        let bound = socket.bind(&address);
+        umask(before);
+        bound.map(|()| Bound(socket))
     }
 
     pub fn listen(self) -> io::Result<UnixListener> {
         self.0.listen(BACKLOG)?;
         Ok(UnixListener::from_std(self.0.into()))
     }
+}
+
+/// Gives the file of a socket to others. What is opened stays what it is, whatever those who may
+/// write to its directory put in its place.
+pub fn give(path: &Path, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other("something else is there now"));
+    }
+    let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+    Ok(chownat(&file, "", owner, group, AtFlags::EMPTY_PATH)?)
 }
 
 /// The sockets that were passed by who started midge, or what is wrong with them.
