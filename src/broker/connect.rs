@@ -81,9 +81,11 @@ impl Broker {
     /// What the client says of itself: known first, as a refusal too must have its form.
     fn learn(&mut self, id: ConnectionId, connect: &Connect) {
         let aliases_max = self.topic_alias_max_broker(id);
+        let granted = self.grant(id);
         let limits = &self.options.limits;
         let number = |id| connect.properties.number(id);
         let connection = &mut self.connections[id];
+        connection.granted = granted;
         connection.version = connect.version;
         connection.bridge = connect.bridge;
         if let Some(bytes) = number(PropertyId::MaximumPacketSize) {
@@ -401,7 +403,7 @@ impl Broker {
         terms: &Terms,
         block: &mut PropertyBlock,
     ) {
-        let limits = &self.options.limits;
+        let granted = self.connections[id].granted;
         let asked = connect
             .properties
             .number(PropertyId::SessionExpiryInterval)
@@ -409,28 +411,24 @@ impl Broker {
         if terms.expiry_interval != asked {
             block.number(PropertyId::SessionExpiryInterval, terms.expiry_interval);
         }
-        if limits.receive_maximum != u16::MAX {
+        if granted.receive_maximum != u16::MAX {
             block.number(
                 PropertyId::ReceiveMaximum,
-                u32::from(limits.receive_maximum),
+                u32::from(granted.receive_maximum),
             );
         }
         // [MQTT-3.2.2-9]
-        let max_qos = self.max_qos(id);
-        if max_qos != QoS::ExactlyOnce {
-            block.number(PropertyId::MaximumQoS, max_qos as u32);
+        if granted.max_qos != QoS::ExactlyOnce {
+            block.number(PropertyId::MaximumQoS, granted.max_qos as u32);
         }
-        if !self.options.retain_available {
+        if !granted.retain_available {
             block.number(PropertyId::RetainAvailable, 0);
         }
-        block.number(
-            PropertyId::MaximumPacketSize,
-            limits.packet_bytes_max as u32,
-        );
+        block.number(PropertyId::MaximumPacketSize, granted.packet_bytes_max);
         if terms.assigned {
             block.text(PropertyId::AssignedClientIdentifier, &terms.client_id);
         }
-        let aliases = u32::from(self.topic_alias_max(id));
+        let aliases = u32::from(granted.topic_alias_max);
         if aliases > 0 {
             block.number(PropertyId::TopicAliasMaximum, aliases);
         }

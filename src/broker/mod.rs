@@ -16,6 +16,7 @@ mod access;
 pub mod acl;
 pub mod acl_file;
 mod authority;
+mod change;
 mod connect;
 mod connection;
 mod deadlines;
@@ -128,7 +129,8 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Broker {
     options: Options,
-    /// The limits, and what was restored where that is beyond them: for the invariants.
+    /// The limits, what was restored where that is beyond them, and what they were before they
+    /// were lowered: up to there nobody is disturbed.
     stretched: Limits,
     started: Instant,
     /// What the broker's clock said then.
@@ -281,7 +283,8 @@ impl Broker {
             }
         }
         self.scratch.refill = refill;
-        let hard = self.options.limits.outbound_bytes_hard();
+        // Where that was lowered, who is owed more may go on.
+        let hard = self.stretched.outbound_bytes_hard();
         for index in 0..self.connections.flush.len() {
             let id = self.connections.flush[index];
             if self.connections[id].outbound.len() > hard {

@@ -38,7 +38,7 @@ impl Broker {
                     return Ok(());
                 }
                 let received = self.sessions[session].received.here();
-                if received >= usize::from(self.options.limits.receive_maximum)
+                if received >= usize::from(self.connections[id].granted.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {
                     let why = "more QoS 2 messages under way than --receive-maximum allows";
@@ -89,7 +89,7 @@ impl Broker {
             let why = "the QoS is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
-        if publish.retain && !self.options.retain_available {
+        if publish.retain && !self.connections[id].granted.retain_available {
             return Err(access::retain_not_supported());
         }
         if publish.properties.is_empty() {

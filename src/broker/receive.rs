@@ -148,7 +148,9 @@ impl Broker {
     pub(super) fn packet_bytes_max(&self, id: ConnectionId) -> usize {
         match self.connections[id].phase {
             Phase::AwaitConnect | Phase::AwaitVerdict(_) => Limits::CONNECT_PACKET_BYTES_MAX,
-            Phase::Connected(_) | Phase::Closing => self.options.limits.packet_bytes_max,
+            Phase::Connected(_) | Phase::Closing => {
+                self.connections[id].granted.packet_bytes_max as usize
+            }
         }
     }
 

@@ -161,6 +161,12 @@ impl Broker {
         }
     }
 
+    /// The interval is another.
+    pub(super) fn restart_sys_timer(&mut self, now: Millis) {
+        self.deadlines.disarm(&mut self.sys.deadline, Timer::Sys);
+        self.update_sys_timer(now);
+    }
+
     /// Publishes what has changed.
     pub(super) fn refresh_sys(&mut self, now: Millis) {
         // Subscribing again and again must not make us count again and again.
