@@ -1,6 +1,6 @@
 //! How connections begin: CONNECT, its terms, takeover of an older connection, CONNACK.
 
-use log::{info, warn};
+use log::warn;
 
 use super::access::Entry;
 use super::connection::{Aliases, Connection, Phase};
@@ -45,16 +45,10 @@ impl Broker {
             Some(terms) => Ok(Some(terms)),
             None => self.ask(id).map(|()| None),
         });
-        let terms = asked.inspect_err(|refusal| {
-            let peer = &self.connections[id].peer;
-            let Refusal { code, why } = refusal;
-            let client_id = Printable(connect.client_id);
-            warn!(
-                "Client {client_id} [{peer}] refused: {}: {why}.",
-                code.name()
-            );
-        })?;
-        let Some(terms) = terms else {
+        let refused = |Refusal { code, why }: &Refusal| {
+            self.log_refused(id, connect.client_id, &format!("{}: {why}", code.name()));
+        };
+        let Some(terms) = asked.inspect_err(refused)? else {
             return Ok(());
         };
         let mut block = PropertyBlock::new();
@@ -66,10 +60,10 @@ impl Broker {
             reason: ReasonCode::Success,
             properties: block.as_properties(),
         };
-        self.check_fits(id, &connack)?;
+        self.check_fits(id, &connack).inspect_err(refused)?;
         connack.session_present = self.begin_session(id, &connect, &terms, now);
         self.connections.send(id, &Packet::ConnAck(connack));
-        self.log_connected(id, &connect, &terms);
+        self.log_connected(id, &connect, &terms.client_id, terms.keep_alive);
         let session = self
             .sessions
             .find(&terms.client_id)
@@ -354,7 +348,10 @@ impl Broker {
             return;
         };
         let client_id = Printable(client_id);
-        warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
+        warn!(
+            target: NOTICE, client:% = client_id, address:% = self.connections[old].peer;
+            "Client {client_id} already connected, closing old connection."
+        );
         let why = "another connection uses this client id";
         self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
     }
@@ -447,28 +444,6 @@ impl Broker {
                 properties,
             })
         });
-    }
-
-    fn log_connected(&self, id: ConnectionId, connect: &Connect, terms: &Terms) {
-        if !self.options.connection_messages {
-            return;
-        }
-        let version = match connect.version {
-            Version::V31 => 1,
-            Version::V311 => 2,
-            Version::V5 => 5,
-        };
-        let user_name = connect
-            .user_name
-            .map_or(String::new(), |name| format!(", u'{}'", Printable(name)));
-        info!(
-            target: NOTICE,
-            "New client connected from {} as {} (p{version}, c{}, k{}{user_name}).",
-            self.connections[id].peer,
-            Printable(&terms.client_id),
-            u8::from(connect.clean_start),
-            terms.keep_alive,
-        );
     }
 }
 

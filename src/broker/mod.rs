@@ -32,6 +32,7 @@ mod hash;
 mod invariants;
 pub mod journal;
 pub mod limits;
+mod lines;
 mod lookup;
 mod message;
 mod outbound;
@@ -233,10 +234,8 @@ impl Broker {
                 Timer::SessionExpiry(id) => {
                     self.sessions[id].expiry_deadline = Deadline::default();
                     self.connections.counters.expired += 1;
-                    info!(
-                        "Expiring client {}.",
-                        Printable(&self.sessions[id].client_id)
-                    );
+                    let client_id = Printable(&self.sessions[id].client_id);
+                    info!(client:% = client_id; "Expiring client {client_id}.");
                     self.end_session(id, now);
                 }
                 Timer::WillDelay(id) => {

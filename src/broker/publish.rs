@@ -157,6 +157,7 @@ impl Broker {
             let client_id = Printable(&self.sessions[session].client_id);
             let topic = Printable(publish.topic);
             debug!(
+                client:% = client_id, address:% = peer;
                 "Message from {client_id} [{peer}] to {topic} dropped: {}.",
                 refusal.why
             );
@@ -308,7 +309,10 @@ impl Broker {
             }
             Acked::Unknown => {
                 let client_id = Printable(&self.sessions[session].client_id);
-                debug!("{packet} from {client_id} for a message that is not in flight.");
+                debug!(
+                    client:% = client_id;
+                    "{packet} from {client_id} for a message that is not in flight."
+                );
                 Ok(())
             }
             Acked::OutOfStep => Err(out_of_step()),

@@ -97,7 +97,8 @@ impl Broker {
         if awaits_connect && (!is_connect || connect::looks_like_tls(bytes)) {
             // [MQTT-3.1.0-1]
             let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
-            warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+            let (address, why) = (connection.peer, refusal.why);
+            warn!(address:% = address; "Peer {address} refused: {why}.");
             self.refuse(id, refusal, now);
             return 0;
         }
@@ -115,7 +116,8 @@ impl Broker {
                 return length;
             }
             Err(refusal) if awaits_connect => {
-                warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+                let (address, why) = (connection.peer, refusal.why);
+                warn!(address:% = address; "Peer {address} refused: {why}.");
                 if let Some(version) = packet::answer_version(bytes) {
                     self.connections[id].version = version;
                 }
