@@ -57,6 +57,7 @@ pub mod subscriptions;
 mod sys;
 mod template;
 mod text;
+pub mod tree;
 mod verify;
 mod waiting;
 

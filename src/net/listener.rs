@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use log::error;
 use mio::net::{TcpListener, TcpStream};
@@ -43,6 +43,15 @@ pub enum Domain {
 /// Why a listener cannot be opened: a sentence that names the flag and what to do.
 #[derive(Debug)]
 pub struct BindError(String);
+
+impl ListenerAddress {
+    /// Whether both ask for the same, wherever they stand.
+    pub fn is_same_place(&self, other: &ListenerAddress) -> bool {
+        let origin = self.origin.clone();
+        let other = other.clone();
+        *self == ListenerAddress { origin, ..other }
+    }
+}
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -155,6 +164,13 @@ impl Listener {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// For those who connect from now on.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        // Only a stream has the method; the option is any socket's.
+        let stream = std::net::TcpStream::from(self.socket.as_fd().try_clone_to_owned()?);
+        stream.set_nodelay(nodelay)
     }
 
     pub fn register(
