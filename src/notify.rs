@@ -50,22 +50,22 @@ impl Manager {
     }
 
     /// All is open and restored.
-    pub fn is_ready(&self) {
+    pub fn ready(&self) {
         self.tell("READY=1");
     }
 
     /// It will be ready again.
-    pub fn reloads(&self) {
+    pub fn reloading(&self) {
         self.tell(&format!("RELOADING=1{}", time()));
     }
 
-    pub fn stops(&self) {
+    pub fn stopping(&self) {
         self.tell("STOPPING=1");
     }
 
     /// To be called by the loop in each of its turns, as one that hangs must not say that it is
     /// alive.
-    pub fn is_alive(&mut self, now: Instant) {
+    pub fn alive(&mut self, now: Instant) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
         };

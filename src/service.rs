@@ -89,7 +89,7 @@ fn keep_and_run(
         warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
     }
     daemon::report_ready();
-    manager.is_ready();
+    manager.ready();
     server.look_after(Box::new(Steward::new(config, flags, manager)));
     server
         .run()

@@ -56,7 +56,7 @@ impl Steward {
 
     /// SIGHUP.
     fn read_again(&mut self, server: &mut Server, now: Instant) {
-        self.manager.reloads();
+        self.manager.reloading();
         match read(&self.flags, &self.config) {
             Ok(next) => self.put_in_force(next, server, now),
             Err(faults) => {
@@ -68,7 +68,7 @@ impl Steward {
                 error!("SIGHUP: nothing was changed, as not all is right.");
             }
         }
-        self.manager.is_ready();
+        self.manager.ready();
     }
 
     fn put_in_force(&mut self, next: Next, server: &mut Server, now: Instant) {
@@ -99,7 +99,7 @@ impl Steward {
 impl net::Steward for Steward {
     fn turn(&mut self, broker: &mut Broker, now: Instant) {
         self.turned = now;
-        self.manager.is_alive(now);
+        self.manager.alive(now);
         if let Some(place) = self.tree.take() {
             self.tree = broker.log_subscriptions(place, SUBSCRIPTIONS_A_TURN);
         }
@@ -117,7 +117,7 @@ impl net::Steward for Steward {
 
     fn notice(&mut self, notice: Notice, server: &mut Server, now: Instant) {
         match notice {
-            Notice::Stop => self.manager.stops(),
+            Notice::Stop => self.manager.stopping(),
             Notice::HangUp => self.read_again(server, now),
             // The loop has seen to it.
             Notice::Save => {}

@@ -268,14 +268,50 @@ fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io
 }
 
 /// Opens it at its end; says whether it had to be made.
+///
+/// Nothing is made through a symbolic link: its directory may belong to the user that root becomes,
+/// who would be given a file anywhere.
 fn open_file(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.append(true);
     match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = options.create(true).open(path)?;
-            Ok((file, true))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return Ok((opened?, false)),
+    }
+    match options.create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(io::Error::other("it is a symbolic link to nothing"))
         }
-        opened => Ok((opened?, false)),
+        opened => Ok((opened?, true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_where_its_name_says_and_nowhere_else() {
+        let directory = std::env::temp_dir().join(format!("midge-sink-{}", process::id()));
+        fs::create_dir(&directory).unwrap();
+        let path = |name: &str| directory.join(name).to_str().unwrap().to_string();
+        symlink(path("elsewhere"), path("link")).unwrap();
+        let error = open_file(&path("link")).unwrap_err().to_string();
+        assert_eq!(error, "it is a symbolic link to nothing");
+        assert!(!directory.join("elsewhere").exists());
+        let (_, is_new) = open_file(&path("elsewhere")).unwrap();
+        assert!(is_new);
+        // One to something is as good as that.
+        for name in ["link", "elsewhere"] {
+            let (mut file, is_new) = open_file(&path(name)).unwrap();
+            assert!(!is_new);
+            file.write_all(b"x").unwrap();
+        }
+        assert_eq!(fs::read(path("elsewhere")).unwrap(), b"xx");
+        fs::remove_dir_all(directory).unwrap();
     }
 }
