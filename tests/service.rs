@@ -5,14 +5,15 @@ mod common;
 #[path = "common/socket.rs"]
 mod socket;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 
 use midge::packet::{
-    Connect, Packet, Properties, PropertyBlock, PropertyId, QoS, ReasonCode, SubscriptionOptions,
-    Version, Will,
+    Connect, Packet, Properties, PropertyBlock, PropertyId, Publish, QoS, ReasonCode,
+    SubscriptionOptions, Version, Will,
 };
 
 use common::{ack, connect, durable, expiry, publish_qos, subscribe};
@@ -192,6 +193,48 @@ fn what_counts_from_the_next_start_only_is_named() {
     fs::write(&conf.path, format!("listener {other} 127.0.0.1\n")).unwrap();
     broker.signal("HUP");
     broker.logs("is not there any more: it is closed at the next start");
+}
+
+/// The disk is asked as often as the file says now.
+#[cfg(feature = "store")]
+#[test]
+fn durability_is_read_again() {
+    let kept = temporary("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::set_permissions(&kept, Permissions::from_mode(0o777)).unwrap();
+    let location = kept.to_str().unwrap();
+    let text = |durability: &str| {
+        format!(
+            "persistence true\npersistence_location {location}\ndurability {durability}\n\
+             sys_interval 1\n"
+        )
+    };
+    let conf = Conf::new(&text("os"));
+    let broker = conf.start();
+    let mut reader = broker.client("reader");
+    reader.subscribe("$SYS/broker/store/syncs", QoS::AtMostOnce);
+    let mut syncs = || {
+        let last = |reader: &mut Client| reader.payloads().pop();
+        until("the figure", || last(&mut reader))
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = syncs();
+    conf.write(&text("turn"));
+    broker.signal("HUP");
+    broker.logs("SIGHUP: what was read again is good");
+    let mut writer = broker.client("writer");
+    for number in 0..10 {
+        writer.publish_packet(Publish {
+            retain: true,
+            ..publish_qos(QoS::AtLeastOnce, 1, "state/a", &number.to_string())
+        });
+    }
+    until("the disk is asked for each", || {
+        (syncs() >= before + 10).then_some(())
+    });
+    drop(broker);
+    fs::remove_dir_all(kept).unwrap();
 }
 
 /// Everything that can change does, again and again, while messages of every QoS go through.
@@ -520,10 +563,12 @@ fn no_log_has_a_password_or_a_payload() {
     let rules = "user alice\ntopic readwrite open/#\ntopic read #\n";
     fs::write(&acl.0, rules).unwrap();
     for format in ["text", "json"] {
+        let written = Place::new("log");
         let conf = Conf::new(&format!(
             "allow_anonymous false\npassword_file {}\nacl_file {}\nlog_type all\n\
-             log_format {format}\nmessage_size_limit 30\nmax_queued_messages 1\n",
-            users.0, acl.0
+             log_format {format}\nmessage_size_limit 30\nmax_queued_messages 1\n\
+             log_dest file {}\n",
+            users.0, acl.0, written.0
         ));
         let broker = conf.start();
         let login = |id, password: &'static str| Connect {
@@ -561,16 +606,23 @@ fn no_log_has_a_password_or_a_payload() {
         client.send(&Packet::PubAck(ack(99)));
         client.ping();
         lost.send_bytes(b"\x00LOAD-of-no-packet");
+        written.has("disconnected by the server");
         conf.write(&format!("password_file {} LOAD\n", users.0));
         broker.signal("HUP");
+        written.has("nothing was changed");
         fs::write(&users.0, "bob:PASS-plain\n").unwrap();
         conf.write(&format!("password_file {}\n", users.0));
         broker.signal("HUP");
-        broker.logs("is not hashed");
+        written.has("is not hashed");
         fs::write(&users.0, ALICE).unwrap();
         broker.signal("USR2");
-        broker.logs("Subscription of client");
-        let log = broker.stop().stderr;
+        written.has("Subscription of client");
+        let exit = broker.stop();
+        assert_eq!((exit.status, exit.stderr.as_str()), (Some(0), ""));
+        let log = written.text();
+        for part in ["is wrong", "refused", "dropped", "would not be published"] {
+            assert!(log.contains(part), "{part} is missing in {log}");
+        }
         for secret in ["PASS", "LOAD-", "secret", "IPyS6", "GH5as"] {
             assert!(!log.contains(secret), "{secret} is in {log}");
         }
