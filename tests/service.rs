@@ -16,7 +16,7 @@ use midge::packet::{
     SubscriptionOptions, Version, Will,
 };
 
-use common::{ack, connect, durable, expiry, publish_qos, subscribe};
+use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
 use socket::{Client, Midge, PATIENCE, free_port, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
@@ -548,6 +548,17 @@ fn the_line_of_a_refused_client_is_enough_to_let_it_in() {
     broker.try_connect(connect(Version::V5, "a"));
     let line = broker.logs("Client a [127.0.0.1:");
     assert!(line.contains("--clientid-prefixes"), "{line}");
+    // The CONNACK of one that is accepted would be larger than it takes.
+    let small = numbers(&[(PropertyId::MaximumPacketSize, 5)]);
+    let mut client = broker.open(Version::V5);
+    client.send(&Packet::Connect(Connect {
+        properties: small.as_properties(),
+        ..connect(Version::V5, "box-1")
+    }));
+    let reason = client.read().connack().reason;
+    assert_eq!(reason, ReasonCode::PacketTooLarge);
+    let line = broker.logs("Client box-1 [127.0.0.1:");
+    assert!(line.contains("] refused: packet too large: "), "{line}");
 }
 
 /// Of a password by `mosquitto_passwd`, "secret".
