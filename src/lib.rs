@@ -4,11 +4,13 @@
 //!
 //! | Where | What | Knows |
 //! |---|---|---|
-//! | `main.rs` | flags → configuration → server; exits | everything below |
+//! | `main.rs` | flags → configuration; exits | everything below |
+//! | `service.rs`, `steward.rs` | configuration → server; what signals ask for | everything below |
 //! | [`config`] | one table of settings, read into plain data | the options others declare |
-//! | [`reload`] | what is read again on SIGHUP | `broker`, `passwords`, the seam of `net` |
+//! | [`reload`] | the files that say who may do what | `broker`, `passwords`, the seam of `net` |
 //! | [`logging`], [`daemon`], `user` | the log; to the background; not as root | nothing of MQTT |
 //! | `sandbox` | what midge gives up once it serves | `config`: which files it still needs |
+//! | [`notify`] | what systemd is told | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
 //! | `passwords` | password files: who checks them, `midge passwd` | `broker`, the seam of `net` |
@@ -45,6 +47,7 @@ pub mod config;
 pub mod daemon;
 pub mod logging;
 pub mod net;
+pub mod notify;
 pub mod packet;
 #[cfg(feature = "passwords")]
 pub mod passwords;

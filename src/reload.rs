@@ -1,12 +1,12 @@
 //! What stands in files of its own and says who may do what: read at the start, and again on
-//! SIGHUP.
+//! SIGHUP, with all else.
 //!
 //! All of it is read and checked before any of it is used, so that a faulty file changes nothing.
 
 use std::fs::{self, File};
 use std::io::Read;
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 use crate::broker::acl_file::{self, AclFile};
 use crate::broker::limits::Limits;
@@ -49,24 +49,14 @@ impl Files {
         }
     }
 
-    /// On SIGHUP.
-    pub fn read_again(&self, server: &mut Server) {
-        if self.passwords.is_none() && self.acl.is_none() {
-            info!(target: "notice", "SIGHUP: there is nothing to read again.");
-            return;
-        }
-        match self.read() {
-            Ok(fresh) => {
-                info!(target: "notice", "SIGHUP: what was read again is good.");
-                fresh.apply(server);
-            }
-            Err(faults) => {
-                for fault in faults {
-                    error!("SIGHUP: {fault}.");
-                }
-                error!("SIGHUP: nothing was changed, as not all is right.");
-            }
-        }
+    /// Those that this process may not read, and why.
+    pub fn what_cannot_be_opened(&self) -> Vec<String> {
+        let all = self.passwords.iter().chain(&self.acl);
+        let fault = |path: &String| {
+            let error = File::open(path).err()?;
+            Some(format!("{path}: cannot be read: {error}"))
+        };
+        all.filter_map(fault).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod socket;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -67,6 +68,8 @@ const COVERED: &[&str] = &[
     "sys-interval",
     "connection-messages",
     "log-dest",
+    "log-facility",
+    "log-format",
     "log-type",
     "log-timestamp",
     "log-timestamp-format",
@@ -1198,6 +1201,57 @@ fn log_dest_is_where_the_log_goes() {
 }
 
 #[test]
+fn log_facility_is_what_syslog_sorts_lines_by() {
+    for (flags, facility) in [(&[][..], 3), (&["--log-facility", "2"], 16 + 2)] {
+        let path = temporary("syslog");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(socket::PATIENCE)).unwrap();
+        let destination = format!("syslog {}", path.display());
+        let broker = Midge::start(&[flags, &["--log-dest", &destination]].concat());
+        let mut bytes = [0; 1_000];
+        let length = socket.recv(&mut bytes).expect("a line comes");
+        let line = String::from_utf8_lossy(&bytes[..length]);
+        let (notice, pid) = (5, broker.pid());
+        let priority = facility * 8 + notice;
+        let start = format!("<{priority}>midge[{pid}]: {STARTING}");
+        assert!(line.starts_with(&start), "{line}");
+        // Whoever listens may go: nobody waits for it.
+        drop(socket);
+        fs::remove_file(path).unwrap();
+        live(&broker);
+        let exit = broker.stop();
+        assert_eq!(exit.status, Some(0));
+        assert!(exit.stderr.contains("lines are lost"), "{}", exit.stderr);
+    }
+}
+
+#[test]
+fn log_format_json_makes_an_object_of_each_line() {
+    let log = log_of(&["--log-format", "json"]);
+    for line in log.lines() {
+        assert!(line.starts_with(r#"{"time":"20"#), "{line}");
+        assert!(line.ends_with(r#""}"#), "{line}");
+    }
+    for parts in [
+        [
+            r#""type":"notice","message":"New client connected from 127"#,
+            r#","client":"somebody","address":"127.0.0.1:"#,
+        ],
+        [
+            r#""type":"warning","message":"Client (without id) [127"#,
+            r#","client":"","address":"127.0.0.1:"#,
+        ],
+    ] {
+        let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
+        assert!(log.lines().any(is_it), "{parts:?} is not in {log}");
+    }
+    let log = log_of(&["--log-format=json", "--log-timestamp=false"]);
+    assert!(log.starts_with(r#"{"type":"notice","#), "{log}");
+    let log = log_of(&["--log-format", "text"]);
+    assert!(!log.contains('{'), "{log}");
+}
+
+#[test]
 fn log_type_is_what_is_logged() {
     let everything = [
         STARTING,
@@ -1599,7 +1653,7 @@ fn sigterm_and_sigint_tell_the_clients_and_end_well() {
 }
 
 #[test]
-fn sighup_is_only_noted() {
+fn sighup_disturbs_nobody() {
     let broker = Midge::start(&[]);
     let mut client = broker.client("a");
     for _ in 0..2 {

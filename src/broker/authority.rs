@@ -289,7 +289,10 @@ impl Broker {
         if !acl.decide(&who, Access::Write, topic.as_bytes()).allowed {
             let (client_id, topic) = (Printable(client_id), Printable(topic));
             let why = access::no_line_to_write().why;
-            warn!("The will of {client_id} [{peer}] to {topic} would not be published: {why}.");
+            warn!(
+                client:% = client_id, address:% = peer;
+                "The will of {client_id} [{peer}] to {topic} would not be published: {why}."
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! How connections begin: CONNECT, its terms, takeover of an older connection, CONNACK.
 
-use log::{Level, info, log};
+use log::debug;
 
 use super::access::Entry;
 use super::aliases::Aliases;
@@ -12,7 +12,7 @@ use super::message::{Content, Message, check_properties, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::verify::Vouched;
-use super::{Broker, ConnectionId, NOTICE, SessionId, access, mount};
+use super::{Broker, ConnectionId, SessionId, access, mount};
 use crate::packet::{
     self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
     TopicName, Version,
@@ -47,17 +47,14 @@ impl Broker {
             Some(terms) => Ok(Some(terms)),
             None => self.ask(id).map(|()| None),
         });
-        let terms = asked.inspect_err(|refusal| {
-            let peer = &self.connections[id].peer;
-            let Refusal { code, why } = refusal;
-            let client_id = Printable(connect.client_id);
+        let refused = |Refusal { code, why }: &Refusal| match code {
             // Of these the log has one line, which says more, see `takeover.rs`.
-            let is_named = *code == ReasonCode::ConnectionRateExceeded;
-            let level = if is_named { Level::Debug } else { Level::Warn };
-            let code = code.name();
-            log!(level, "Client {client_id} [{peer}] refused: {code}: {why}.");
-        })?;
-        let Some(terms) = terms else {
+            ReasonCode::ConnectionRateExceeded => {
+                debug!("Client {} refused: {why}.", Printable(connect.client_id));
+            }
+            _ => self.log_refused(id, connect.client_id, &format!("{}: {why}", code.name())),
+        };
+        let Some(terms) = asked.inspect_err(refused)? else {
             return Ok(());
         };
         let mut block = PropertyBlock::new();
@@ -69,10 +66,10 @@ impl Broker {
             reason: ReasonCode::Success,
             properties: block.as_properties(),
         };
-        self.check_fits(id, &connack)?;
+        self.check_fits(id, &connack).inspect_err(refused)?;
         connack.session_present = self.begin_session(id, &connect, &terms, now);
         self.connections.send(id, &Packet::ConnAck(connack));
-        self.log_connected(id, &connect, &terms);
+        self.log_connected(id, &connect, &terms.client_id, terms.keep_alive);
         let session = self
             .sessions
             .find(&terms.client_id)
@@ -84,9 +81,11 @@ impl Broker {
     /// What the client says of itself: known first, as a refusal too must have its form.
     fn learn(&mut self, id: ConnectionId, connect: &Connect) {
         let aliases_max = self.topic_alias_max_broker(id);
+        let granted = self.grant(id);
         let limits = &self.options.limits;
         let number = |id| connect.properties.number(id);
         let connection = &mut self.connections[id];
+        connection.granted = granted;
         connection.version = connect.version;
         connection.bridge = connect.bridge;
         if let Some(bytes) = number(PropertyId::MaximumPacketSize) {
@@ -393,7 +392,7 @@ impl Broker {
         terms: &Terms,
         block: &mut PropertyBlock,
     ) {
-        let limits = &self.options.limits;
+        let granted = self.connections[id].granted;
         let asked = connect
             .properties
             .number(PropertyId::SessionExpiryInterval)
@@ -401,28 +400,24 @@ impl Broker {
         if terms.expiry_interval != asked {
             block.number(PropertyId::SessionExpiryInterval, terms.expiry_interval);
         }
-        if limits.receive_maximum != u16::MAX {
+        if granted.receive_maximum != u16::MAX {
             block.number(
                 PropertyId::ReceiveMaximum,
-                u32::from(limits.receive_maximum),
+                u32::from(granted.receive_maximum),
             );
         }
         // [MQTT-3.2.2-9]
-        let max_qos = self.max_qos(id);
-        if max_qos != QoS::ExactlyOnce {
-            block.number(PropertyId::MaximumQoS, max_qos as u32);
+        if granted.max_qos != QoS::ExactlyOnce {
+            block.number(PropertyId::MaximumQoS, granted.max_qos as u32);
         }
-        if !self.options.retain_available {
+        if !granted.retain_available {
             block.number(PropertyId::RetainAvailable, 0);
         }
-        block.number(
-            PropertyId::MaximumPacketSize,
-            limits.packet_bytes_max as u32,
-        );
+        block.number(PropertyId::MaximumPacketSize, granted.packet_bytes_max);
         if terms.assigned {
             block.text(PropertyId::AssignedClientIdentifier, &terms.client_id);
         }
-        let aliases = u32::from(self.topic_alias_max(id));
+        let aliases = u32::from(granted.topic_alias_max);
         if aliases > 0 {
             block.number(PropertyId::TopicAliasMaximum, aliases);
         }
@@ -441,28 +436,6 @@ impl Broker {
                 properties,
             })
         });
-    }
-
-    fn log_connected(&self, id: ConnectionId, connect: &Connect, terms: &Terms) {
-        if !self.options.connection_messages {
-            return;
-        }
-        let version = match connect.version {
-            Version::V31 => 1,
-            Version::V311 => 2,
-            Version::V5 => 5,
-        };
-        let user_name = connect
-            .user_name
-            .map_or(String::new(), |name| format!(", u'{}'", Printable(name)));
-        info!(
-            target: NOTICE,
-            "New client connected from {} as {} (p{version}, c{}, k{}{user_name}).",
-            self.connections[id].peer,
-            Printable(&terms.client_id),
-            u8::from(connect.clean_start),
-            terms.keep_alive,
-        );
     }
 }
 

@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::aliases::{Alias, Aliases};
 use super::deadlines::{Deadline, Millis};
+use super::entrance::Granted;
 use super::limits::Limits;
 use super::message::Content;
 use super::mount::Mounts;
@@ -65,6 +66,7 @@ pub struct Connection {
     /// Whether the client wants Reason Strings on acknowledgements (3.1.2.11.7).
     pub wants_problem_information: bool,
     pub aliases: Option<Box<Aliases>>,
+    pub granted: Granted,
     /// An answer is larger than the client takes: it cannot be served.
     pub speechless: bool,
     /// It was the server that ended it.
@@ -94,6 +96,7 @@ impl Connection {
             receive_maximum: u16::MAX,
             wants_problem_information: true,
             aliases: None,
+            granted: Granted::ANYTHING,
             speechless: false,
             refused: false,
             is_mounted: false,

@@ -1,6 +1,6 @@
 //! How connections end, and what they leave: DISCONNECT, Wills, sessions that stay or expire.
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use super::connection::Phase;
 use super::deadlines::{Deadline, Millis, Timer};
@@ -10,7 +10,7 @@ use super::message::{Content, Message};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::subscriptions::SubscriptionKey;
-use super::{Broker, ConnectionId, NOTICE, SessionId};
+use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
 
 /// Why a connection ends.
@@ -230,7 +230,8 @@ impl Broker {
         // Other rules may be in force than when the client connected.
         if let Err(refusal) = self.may_publish(id, will.message.topic()) {
             let client_id = Printable(&self.sessions[id].client_id);
-            warn!("The will of {client_id} is not published: {}.", refusal.why);
+            let why = refusal.why;
+            warn!(client:% = client_id; "The will of {client_id} is not published: {why}.");
             self.connections.counters.publish_refused(refusal);
             return;
         }
@@ -251,29 +252,6 @@ impl Broker {
                 publication.publisher = None;
             }
             let _ = self.publish(&publication, now);
-        }
-    }
-
-    fn log_ended(&self, id: ConnectionId, session: SessionId, end: End) {
-        let client_id = Printable(&self.sessions[session].client_id);
-        let peer = &self.connections[id].peer;
-        match end {
-            End::Refused(Refusal {
-                code: ReasonCode::ServerShuttingDown,
-                ..
-            }) => {}
-            End::Refused(refusal) => warn!(
-                target: NOTICE,
-                "Client {client_id} [{peer}] disconnected by the server: {} ({}).",
-                refusal.why, refusal.code.name(),
-            ),
-            _ if !self.options.connection_messages => {}
-            End::Disconnected | End::DisconnectedWithWill => {
-                info!(target: NOTICE, "Client {client_id} [{peer}] disconnected.");
-            }
-            End::Lost => {
-                info!(target: NOTICE, "Client {client_id} [{peer}] closed its connection.")
-            }
         }
     }
 }

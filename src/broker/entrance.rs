@@ -6,20 +6,53 @@ use super::limits::ListenerOptions;
 use super::{Broker, ConnectionId};
 use crate::packet::{Connect, QoS, ReasonCode, Refusal};
 
+/// What the client may do, as it was told: that holds for its connection, whatever is set later.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    pub packet_bytes_max: u32,
+    pub receive_maximum: u16,
+    pub topic_alias_max: u16,
+    pub max_qos: QoS,
+    pub retain_available: bool,
+}
+
+impl Granted {
+    /// Until it has sent its CONNECT, which has limits of its own.
+    pub const ANYTHING: Granted = Granted {
+        packet_bytes_max: u32::MAX,
+        receive_maximum: u16::MAX,
+        topic_alias_max: u16::MAX,
+        max_qos: QoS::ExactlyOnce,
+        retain_available: true,
+    };
+}
+
 impl Broker {
     pub(super) fn listener(&self, id: ConnectionId) -> &ListenerOptions {
         &self.options.listeners[self.connections[id].listener]
     }
 
+    /// What a client that comes through this listener now is granted.
+    pub(super) fn grant(&self, id: ConnectionId) -> Granted {
+        let (options, listener) = (&self.options, self.listener(id));
+        let limits = &options.limits;
+        Granted {
+            packet_bytes_max: u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX),
+            receive_maximum: limits.receive_maximum,
+            topic_alias_max: limits.topic_alias_max.min(listener.topic_alias_max),
+            max_qos: options.max_qos.min(listener.max_qos),
+            retain_available: options.retain_available,
+        }
+    }
+
     /// The best QoS this client may publish with, and is granted.
     pub(super) fn max_qos(&self, id: ConnectionId) -> QoS {
-        self.options.max_qos.min(self.listener(id).max_qos)
+        self.connections[id].granted.max_qos
     }
 
     /// Topic Aliases this client may set.
     pub(super) fn topic_alias_max(&self, id: ConnectionId) -> u16 {
-        let most = self.options.limits.topic_alias_max;
-        most.min(self.listener(id).topic_alias_max)
+        self.connections[id].granted.topic_alias_max
     }
 
     /// Topic Aliases the broker sets for this client, if it takes them.

@@ -101,6 +101,13 @@ impl Journal {
         }
     }
 
+    /// Other terms for what is kept; whether anything is, stays.
+    pub fn set_durability(&mut self, durability: Option<Durability>) {
+        if durability.is_some() == self.is_on() {
+            self.durability = durability;
+        }
+    }
+
     pub fn is_on(&self) -> bool {
         self.durability.is_some()
     }

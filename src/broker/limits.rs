@@ -239,6 +239,52 @@ impl Limits {
     pub const DECISIONS_PER_SESSION: usize = 64;
     pub const DECISION_TOPIC_BYTES: usize = 256;
 
+    /// Raises each limit that `other` has higher.
+    pub fn stretch(&mut self, other: &Limits) {
+        let Limits {
+            packet_bytes_max,
+            payload_bytes_max,
+            connections_max,
+            sessions_max,
+            subscriptions_max,
+            inflight_messages_max,
+            inflight_bytes_max,
+            queued_messages_max,
+            queued_bytes_max,
+            receive_maximum,
+            topic_alias_max,
+            topic_alias_max_broker,
+            retained_messages_max,
+            retained_bytes_max,
+            outbound_bytes_max,
+            // How long something takes is no room that anything has taken.
+            takeover_interval: _,
+        } = self;
+        for (limit, other) in [
+            (packet_bytes_max, other.packet_bytes_max),
+            (payload_bytes_max, other.payload_bytes_max),
+            (connections_max, other.connections_max),
+            (sessions_max, other.sessions_max),
+            (subscriptions_max, other.subscriptions_max),
+            (inflight_bytes_max, other.inflight_bytes_max),
+            (queued_messages_max, other.queued_messages_max),
+            (queued_bytes_max, other.queued_bytes_max),
+            (retained_messages_max, other.retained_messages_max),
+            (retained_bytes_max, other.retained_bytes_max),
+            (outbound_bytes_max, other.outbound_bytes_max),
+        ] {
+            *limit = other.max(*limit);
+        }
+        for (limit, other) in [
+            (inflight_messages_max, other.inflight_messages_max),
+            (receive_maximum, other.receive_maximum),
+            (topic_alias_max, other.topic_alias_max),
+            (topic_alias_max_broker, other.topic_alias_max_broker),
+        ] {
+            *limit = other.max(*limit);
+        }
+    }
+
     /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get
     /// it beyond the soft one, and it is disconnected.
     pub fn outbound_bytes_hard(&self) -> usize {

@@ -18,6 +18,7 @@ pub mod acl;
 pub mod acl_file;
 mod aliases;
 mod authority;
+mod change;
 mod connect;
 mod connection;
 mod deadlines;
@@ -33,6 +34,7 @@ mod hash;
 mod invariants;
 pub mod journal;
 pub mod limits;
+mod lines;
 mod lookup;
 mod message;
 mod mount;
@@ -60,6 +62,7 @@ mod sys;
 mod takeover;
 mod template;
 mod text;
+pub mod tree;
 mod verify;
 mod waiting;
 
@@ -135,7 +138,8 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Broker {
     options: Options,
-    /// The limits, and what was restored where that is beyond them: for the invariants.
+    /// The limits, what was restored where that is beyond them, and what they were before they
+    /// were lowered: up to there nobody is disturbed.
     stretched: Limits,
     started: Instant,
     /// What the broker's clock said then.
@@ -242,10 +246,8 @@ impl Broker {
                 Timer::SessionExpiry(id) => {
                     self.sessions[id].expiry_deadline = Deadline::default();
                     self.connections.counters.expired += 1;
-                    info!(
-                        "Expiring client {}.",
-                        Printable(&self.sessions[id].client_id)
-                    );
+                    let client_id = Printable(&self.sessions[id].client_id);
+                    info!(client:% = client_id; "Expiring client {client_id}.");
                     self.end_session(id, now);
                 }
                 Timer::WillDelay(id) => {
@@ -292,7 +294,8 @@ impl Broker {
             }
         }
         self.scratch.refill = refill;
-        let hard = self.options.limits.outbound_bytes_hard();
+        // Where that was lowered, who is owed more may go on.
+        let hard = self.stretched.outbound_bytes_hard();
         for index in 0..self.connections.flush.len() {
             let id = self.connections.flush[index];
             if self.connections[id].outbound.len() > hard {

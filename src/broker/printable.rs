@@ -27,6 +27,18 @@ impl Display for Printable<'_> {
     }
 }
 
+/// A client by its id, which it may not have brought.
+pub struct Name<'a>(pub &'a str);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self.0 {
+            "" => f.write_str("(without id)"),
+            id => Printable(id).fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,7 +39,7 @@ impl Broker {
                     return Ok(());
                 }
                 let received = self.sessions[session].received.here();
-                if received >= usize::from(self.options.limits.receive_maximum)
+                if received >= usize::from(self.connections[id].granted.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {
                     let why = "more QoS 2 messages under way than --receive-maximum allows";
@@ -91,7 +91,7 @@ impl Broker {
             let why = "the QoS is above --max-qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
-        if publish.retain && !self.options.retain_available {
+        if publish.retain && !self.connections[id].granted.retain_available {
             return Err(access::retain_not_supported());
         }
         if publish.properties.is_empty() {
@@ -193,6 +193,7 @@ impl Broker {
             let client_id = Printable(&self.sessions[session].client_id);
             let topic = Printable(topic);
             debug!(
+                client:% = client_id, address:% = peer;
                 "Message from {client_id} [{peer}] to {topic} dropped: {}.",
                 refusal.why
             );
@@ -344,7 +345,10 @@ impl Broker {
             }
             Acked::Unknown => {
                 let client_id = Printable(&self.sessions[session].client_id);
-                debug!("{packet} from {client_id} for a message that is not in flight.");
+                debug!(
+                    client:% = client_id;
+                    "{packet} from {client_id} for a message that is not in flight."
+                );
                 Ok(())
             }
             Acked::OutOfStep => Err(out_of_step()),

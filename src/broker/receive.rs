@@ -97,7 +97,8 @@ impl Broker {
         if awaits_connect && (!is_connect || connect::looks_like_tls(bytes)) {
             // [MQTT-3.1.0-1]
             let refusal = Refusal::protocol(connect::what_it_looks_like(bytes));
-            warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+            let (address, why) = (&connection.peer, refusal.why);
+            warn!(address:% = address; "Peer {address} refused: {why}.");
             self.refuse(id, refusal, now);
             return 0;
         }
@@ -115,7 +116,8 @@ impl Broker {
                 return length;
             }
             Err(refusal) if awaits_connect => {
-                warn!("Peer {} refused: {}.", connection.peer, refusal.why);
+                let (address, why) = (&connection.peer, refusal.why);
+                warn!(address:% = address; "Peer {address} refused: {why}.");
                 if let Some(version) = packet::answer_version(bytes) {
                     self.connections[id].version = version;
                 }
@@ -148,7 +150,9 @@ impl Broker {
     pub(super) fn packet_bytes_max(&self, id: ConnectionId) -> usize {
         match self.connections[id].phase {
             Phase::AwaitConnect | Phase::AwaitVerdict(_) => Limits::CONNECT_PACKET_BYTES_MAX,
-            Phase::Connected(_) | Phase::Closing => self.options.limits.packet_bytes_max,
+            Phase::Connected(_) | Phase::Closing => {
+                self.connections[id].granted.packet_bytes_max as usize
+            }
         }
     }
 

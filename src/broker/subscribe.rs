@@ -153,7 +153,10 @@ impl Broker {
         self.update_replay(subscriber, topic.filter, options.retain_handling, outcome);
         let client_id = Printable(&self.sessions[session_id].client_id);
         let filter = Printable(topic.filter.as_str());
-        info!(target: "subscribe", "{client_id} {} {filter}", qos as u8);
+        info!(
+            target: "subscribe", client:% = client_id;
+            "{client_id} {} {filter}", qos as u8
+        );
         Ok(match qos {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
@@ -269,7 +272,8 @@ impl Broker {
             self.journal.no_replay(session.queue, topic, replay);
         }
         let filter = Printable(topic.filter.as_str());
-        info!(target: "unsubscribe", "{} {filter}", Printable(&session.client_id));
+        let client_id = Printable(&session.client_id);
+        info!(target: "unsubscribe", client:% = client_id; "{client_id} {filter}");
         if let SubscriptionKey::Shared(group) = key {
             self.hand_on_shared(session_id, Leaving::Group(group), now);
         }

@@ -5,6 +5,8 @@
 //! while nobody is subscribed: the first subscriber finds them brought up to date, and a timer
 //! keeps them so as long as there is one.
 
+use std::time::Instant;
+
 use super::Broker;
 use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::Publication;
@@ -98,6 +100,9 @@ const ALARM: &str = "store/alarm";
 /// In milliseconds.
 const DAY: u128 = 86_400_000;
 
+/// After that long nobody is sent a line of the log any more.
+const LOG_LINE_EXPIRES: Millis = 20_000;
+
 /// Figures that young are not gathered again.
 const FRESH: Millis = 1_000;
 
@@ -177,6 +182,12 @@ impl Broker {
         }
     }
 
+    /// The interval is another.
+    pub(super) fn restart_sys_timer(&mut self, now: Millis) {
+        self.deadlines.disarm(&mut self.sys.deadline, Timer::Sys);
+        self.update_sys_timer(now);
+    }
+
     /// Publishes what has changed.
     pub(super) fn refresh_sys(&mut self, now: Millis) {
         // Subscribing again and again must not make us count again and again.
@@ -211,6 +222,30 @@ impl Broker {
             publisher: None,
         };
         // A full store for retained messages costs the figures, nothing else.
+        let _ = self.publish(&publication, now);
+    }
+
+    /// Publishes a line of the log, as Mosquitto does: not retained, and not for long.
+    pub fn publish_log_line(&mut self, topic: &str, line: &[u8], now: Instant) {
+        if self.subscriptions.sys_count() == 0 {
+            return;
+        }
+        let now = self.millis(now);
+        let topic = format!("$SYS/broker/log/{topic}");
+        let content = Content {
+            topic: TopicName::trusted(topic.as_bytes()),
+            properties: Properties::NONE,
+            payload: line,
+            expires_at: Some(now + LOG_LINE_EXPIRES),
+            message: None,
+        };
+        let publication = Publication {
+            content,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            publisher: None,
+        };
+        // Who cannot be sent it goes without.
         let _ = self.publish(&publication, now);
     }
 

@@ -9,12 +9,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use log::warn;
-
 use super::connection::Phase;
 use super::deadlines::Millis;
 use super::limits::Limits;
-use super::printable::Printable;
 use super::{Broker, ConnectionId, Peer};
 use crate::packet::{self, Connect, Packet, ReasonCode, Refusal, Version};
 
@@ -185,31 +182,12 @@ impl Broker {
     fn end_wait(&mut self, id: ConnectionId, why: &'static str, now: Millis) {
         let connection = &self.connections[id];
         let connect = first_connect(&connection.leftover, connection.version);
-        let client_id = Printable(connect.map_or("", |(connect, _)| connect.client_id));
-        warn!("Client {client_id} [{}] refused: {why}.", connection.peer);
+        self.log_refused(
+            id,
+            connect.map_or("", |(connect, _)| connect.client_id),
+            why,
+        );
         self.refuse(id, Refusal::new(ReasonCode::ServerBusy, why), now);
-    }
-
-    /// Who, from where, why, and what would change it; what is said to the client is less.
-    fn log_wrong(&self, id: ConnectionId, connect: &Connect, verdict: Verdict) {
-        let peer = &self.connections[id].peer;
-        let client_id = Printable(connect.client_id);
-        let user_name = Printable(connect.user_name.unwrap_or_default());
-        match verdict {
-            Verdict::Right => {}
-            Verdict::WrongPassword => warn!(
-                "Client {client_id} [{peer}] refused: the password of user {user_name} is wrong \
-                 (midge passwd FILE {user_name} and SIGHUP set another)."
-            ),
-            Verdict::UnknownUser => warn!(
-                "Client {client_id} [{peer}] refused: there is no user {user_name} \
-                 (midge passwd FILE {user_name} and SIGHUP add one)."
-            ),
-            Verdict::TooMany => warn!(
-                "Client {client_id} [{peer}] refused: too many wrong passwords have come from \
-                 that address; user {user_name} has to try again later."
-            ),
-        }
     }
 }
 

@@ -152,7 +152,10 @@ impl Broker {
         let pending = session.pending_mut();
         if !std::mem::replace(&mut pending.dropping, true) {
             let client_id = Printable(&session.client_id);
-            warn!("Outgoing messages are being dropped for client {client_id}.");
+            warn!(
+                client:% = client_id;
+                "Outgoing messages are being dropped for client {client_id}."
+            );
         }
     }
 }

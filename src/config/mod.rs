@@ -2,12 +2,14 @@
 //!
 //! `settings.rs` is the table, `setting.rs` what a row says, `value.rs` and `values.rs` what values
 //! look like; `flags.rs` and `file.rs` are the two forms that settings come in, `read.rs` brings
-//! them together, `listener.rs` has what each listener has of its own, `report.rs` tells of it all.
+//! them together, `listener.rs` has what each listener has of its own, `report.rs` tells of it all,
+//! `reload.rs` has what of it can change while midge runs.
 
 mod file;
 mod flags;
 mod listener;
 mod read;
+mod reload;
 mod report;
 mod setting;
 mod settings;
@@ -217,7 +219,7 @@ impl Config {
 
     fn add_destination(&mut self, text: &str) -> Result<(), String> {
         let destination = match text {
-            "syslog" | "topic" | "dlt" | "android" => {
+            "dlt" | "android" => {
                 self.aside = Some("it goes to standard error".to_string());
                 Destination::Stderr
             }

@@ -14,7 +14,7 @@ use super::values::{
     address, auto_id_prefix, domain, durable, expiration, file, interface, listener, mode,
     mount_point, owner, persistence_location, protocol, proxy, queue_overflow, versions, within,
 };
-use crate::logging::{LogType, TimeFormat};
+use crate::logging::{Format, LogType, TimeFormat};
 use crate::net::Host;
 use crate::packet::QoS;
 
@@ -187,9 +187,15 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "connection-messages", short: NONE, scope: Scope::Global, kind: Bool, default: "true",
         help: "log who connects and who leaves",
         effect: Global(|c, v| { c.broker.connection_messages = v.bool(); Ok(()) }) },
-    Setting { name: "log-dest", short: NONE, scope: Scope::Global, kind: Texts("stderr|stdout|none|\"file PATH\""), default: "stderr",
-        help: "where the log goes (repeatable)",
+    Setting { name: "log-dest", short: NONE, scope: Scope::Global, kind: Texts("stderr|stdout|none|\"file PATH\"|syslog|topic"), default: "stderr",
+        help: "where the log goes (repeatable); topic is $SYS/broker/log/…, without debug; \"syslog PATH\" names its socket",
         effect: Global(|c, v| c.add_destination(&v.text())) },
+    Setting { name: "log-facility", short: NONE, scope: Scope::Global, kind: Number(0, 7, "N"), default: NONE,
+        help: "syslog's facility: LOCAL0 to LOCAL7; if nothing is said, daemon",
+        effect: Global(|c, v| { c.log.facility = Some(v.number() as u8); Ok(()) }) },
+    Setting { name: "log-format", short: NONE, scope: Scope::Global, kind: Text("text|json"), default: "text",
+        help: "what a line is: text, or an object with time, type, message and, if it is about one, client and address",
+        effect: Global(|c, v| { c.log.format = Format::parse(&v.text())?; Ok(()) }) },
     Setting { name: "log-type", short: NONE, scope: Scope::Global, kind: Texts("TYPE"), default: "error, warning, notice, information",
         help: "what is logged (repeatable); also subscribe, unsubscribe, debug, all, none",
         effect: Global(|c, v| c.add_log_type(&v.text())) },
@@ -249,7 +255,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::approximated(Scope::Global, "allow-duplicate-messages", Bool, "overlapping subscriptions always give one copy, with the best QoS of them"),
     Setting::approximated(Scope::Global, "memory-limit", Number(0, i64::MAX, "BYTES"), "what can grow has limits of its own: max_queued_bytes, max_outbound_bytes, max_retained_bytes"),
     Setting::approximated(Scope::Global, "retain-expiry-interval", Number(0, U32, "MINUTES"), "retained messages that expire are never sent, and removed without being asked"),
-    Setting::approximated(Scope::Global, "log-facility", Number(0, 7, "N"), "there is no syslog: what goes to standard error is kept by systemd's journal"),
 
     // Not there yet, and missed.
     Setting::missing(Security, "psk-file", Text("FILE"), NONE, TLS),

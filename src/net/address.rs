@@ -76,6 +76,13 @@ impl ListenerAddress {
         }
     }
 
+    /// Whether both ask for the same, wherever they stand.
+    pub fn is_same_place(&self, other: &ListenerAddress) -> bool {
+        let origin = self.origin.clone();
+        let other = other.clone();
+        *self == ListenerAddress { origin, ..other }
+    }
+
     /// The addresses that this comes to.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, BindError> {
         let port = self.port;

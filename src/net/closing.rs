@@ -75,6 +75,10 @@ impl Server {
         self.listeners.clear();
         let mut now = Instant::now();
         let end = now + STOP_GRACE;
+        // That it stops is for those who read the log as topics, too.
+        if let Some(steward) = &mut self.steward {
+            steward.turn(&mut self.broker, now);
+        }
         self.broker.stop(now);
         let mut turn = Turn::default();
         self.broker.end_turn(&mut turn, now);

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -130,6 +131,16 @@ impl Listener {
     /// Where it listens, in words.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// For those who connect from now on.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        let Acceptor::Tcp(socket) = &self.socket else {
+            return Ok(());
+        };
+        // Only a stream has the method; the option is any socket's.
+        let stream = std::net::TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        stream.set_nodelay(nodelay)
     }
 
     pub fn register(

@@ -60,6 +60,10 @@ pub enum Notice {
     HangUp,
     /// What is kept is to be on the medium now.
     Save,
+    /// The log files have been moved aside.
+    Reopen,
+    /// All subscriptions are to be logged.
+    Tree,
 }
 
 /// Makes what a turn changed durable, before anything of it is sent.
@@ -85,8 +89,17 @@ pub trait Gate {
     fn deadline(&self) -> Option<Instant>;
 }
 
-/// What SIGHUP does.
-pub type Reload = Box<dyn FnMut(&mut Server)>;
+/// What goes on beside serving: the log, the service manager, what signals ask for.
+pub trait Steward {
+    /// In each turn, before it ends.
+    fn turn(&mut self, broker: &mut Broker, now: Instant);
+
+    /// When it wants a turn, whether anything comes in or not.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Somebody asks for that.
+    fn notice(&mut self, notice: Notice, server: &mut Server, now: Instant);
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -104,7 +117,7 @@ pub struct Server {
     keeper: Option<Box<dyn Keeper>>,
     /// Where there are users.
     gate: Option<Box<dyn Gate>>,
-    reload: Option<Reload>,
+    steward: Option<Box<dyn Steward>>,
     listeners: Vec<Listener>,
     /// Under the ids of the broker's connections.
     sockets: Slab<Socket>,
@@ -138,7 +151,7 @@ impl Server {
             broker,
             keeper: None,
             gate: None,
-            reload: None,
+            steward: None,
             listeners: Vec::new(),
             sockets: Slab::new(),
             proxied: Proxied::default(),
@@ -200,9 +213,19 @@ impl Server {
         self.broker.ask_again();
     }
 
-    /// What SIGHUP does.
-    pub fn on_hang_up(&mut self, reload: Reload) {
-        self.reload = Some(reload);
+    /// Who looks after what is no socket's.
+    pub fn look_after(&mut self, steward: Box<dyn Steward>) {
+        self.steward = Some(steward);
+    }
+
+    /// For those who connect from now on.
+    pub fn set_tcp_nodelay(&mut self, nodelay: bool) {
+        for listener in &self.listeners {
+            if let Err(error) = listener.set_nodelay(nodelay) {
+                let place = listener.place();
+                warn!("The delay of {place} cannot be set: {error}.");
+            }
+        }
     }
 
     /// Serves until a notice asks to stop.
@@ -226,6 +249,9 @@ impl Server {
         };
         if self.hurries == 0 {
             self.broker.handle_timeout(now);
+        }
+        if let Some(steward) = &mut self.steward {
+            steward.turn(&mut self.broker, now);
         }
         let mut turn = std::mem::take(&mut self.turn);
         self.broker.end_turn(&mut turn, now);
@@ -265,6 +291,8 @@ impl Server {
         let lingering = self.lingering.front().map(|(until, _)| *until);
         let keeper = self.keeper.as_ref().and_then(|keeper| keeper.deadline());
         let gate = self.gate.as_ref().and_then(|gate| gate.deadline());
+        let steward = self.steward.as_ref();
+        let steward = steward.and_then(|steward| steward.deadline());
         let deadline = self
             .broker
             .poll_timeout()
@@ -273,6 +301,7 @@ impl Server {
             .chain(self.proxied.deadline())
             .chain(keeper)
             .chain(gate)
+            .chain(steward)
             .min()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
@@ -420,29 +449,26 @@ impl Server {
         let (stream, notice) = &mut self.notices[index];
         let mut bytes = [0; 16];
         while matches!(stream.read(&mut bytes), Ok(1..)) {}
+        let notice = *notice;
         match notice {
             Notice::Stop => self.stopping = true,
-            Notice::HangUp => {
-                if let Some(mut reload) = self.reload.take() {
-                    reload(self);
-                    self.reload = Some(reload);
-                }
+            Notice::Save => self.save(now),
+            Notice::HangUp | Notice::Reopen | Notice::Tree => {}
+        }
+        if let Some(mut steward) = self.steward.take() {
+            steward.notice(notice, self, now);
+            self.steward = Some(steward);
+        }
+    }
+
+    fn save(&mut self, now: Instant) {
+        let keeper = self.keeper.as_mut();
+        match keeper.map(|keeper| keeper.sync(&mut self.broker, now)) {
+            Some(Commit::Done) => {
+                info!(target: "notice", "SIGUSR1: all that is kept is on the disk.")
             }
-            Notice::Save => {
-                let synced = self
-                    .keeper
-                    .as_mut()
-                    .map(|keeper| keeper.sync(&mut self.broker, now));
-                match synced {
-                    Some(Commit::Done) => {
-                        info!(target: "notice", "SIGUSR1: all that is kept is on the disk.")
-                    }
-                    Some(Commit::Failed) => {
-                        warn!("SIGUSR1: what is kept cannot be brought to the disk.")
-                    }
-                    None => info!(target: "notice", "SIGUSR1: nothing is kept on disk."),
-                }
-            }
+            Some(Commit::Failed) => warn!("SIGUSR1: what is kept cannot be brought to the disk."),
+            None => info!(target: "notice", "SIGUSR1: nothing is kept on disk."),
         }
     }
 }

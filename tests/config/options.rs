@@ -77,6 +77,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("memory_limit", "1000000", "1M", "whole number"),
     ("retain_expiry_interval", "5", "x", "whole number"),
     ("log_facility", "3", "8", "from 0 to 7"),
+    ("log_format", "json", "xml", "must be text or json"),
     ("websockets_log_level", "255", "", "needs a value"),
     ("websockets_headers_size", "4096", "", "needs a value"),
     ("retry_interval", "20", "", "needs a value"),

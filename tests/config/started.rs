@@ -73,7 +73,8 @@ fn a_file_that_is_wrong_ends_with_status_1_and_one_sentence() {
 #[test]
 #[cfg(feature = "user")]
 fn root_becomes_another_user_before_it_opens_what_it_keeps() {
-    use std::os::unix::fs::{MetadataExt, chown};
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         println!("not tested: only root can become another user");
         return;
@@ -106,7 +107,36 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     for entry in fs::read_dir(&kept).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().uid(), nobody.uid);
     }
+    broker.signal("HUP");
+    broker.logs("SIGHUP: what was read again is good");
+    let exit = broker.stop();
+    assert_eq!(exit.status, Some(0));
+    assert!(!exit.stderr.contains("only root can"), "{}", exit.stderr);
+    // Whom it becomes may not read what root has read, nor append to the log.
+    let (acl, log) = (temporary("acl"), temporary("log"));
+    for file in [&acl, &log] {
+        fs::write(file, "").unwrap();
+        fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let (acl_file, log_file) = (acl.to_str().unwrap(), log.to_str().unwrap());
+    let more = format!("acl_file {acl_file}\nlog_dest stderr\nlog_dest file {log_file}\n");
+    fs::write(&path, text("nobody") + &more).unwrap();
+    let broker = Midge::spawn(&["-c", path.to_str().unwrap()]).on_port(port);
+    for file in [path.to_str().unwrap(), acl_file] {
+        let line = broker.logs(&format!(
+            "SIGHUP will change nothing, as things are: {file}"
+        ));
+        assert!(line.contains("Permission denied"), "{line}");
+    }
+    let line = broker.logs("It will not be possible to open the log anew");
+    assert!(line.contains(log_file), "{line}");
+    broker.signal("HUP");
+    broker.logs("SIGHUP: nothing was changed");
+    broker.client("a").ping();
     assert_eq!(broker.stop().status, Some(0));
+    fs::remove_file(acl).unwrap();
+    fs::remove_file(log).unwrap();
     fs::write(&path, text("no-such-user")).unwrap();
     let exit = run(&["-c", path.to_str().unwrap()]);
     assert_eq!(exit.status, Some(1));
