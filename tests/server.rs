@@ -224,7 +224,7 @@ fn a_flooding_publisher_does_not_keep_others_waiting() {
 fn without_descriptors_new_connections_are_closed_and_the_others_served() {
     let port = free_port();
     let script = format!(
-        "ulimit -n 32; exec {} -p {port}",
+        "ulimit -n 36; exec {} -p {port}",
         env!("CARGO_BIN_EXE_midge")
     );
     let broker = Midge::command(Command::new("sh").args(["-c", &script])).on_port(port);
@@ -301,7 +301,7 @@ fn descriptors_and_memory_are_given_back() {
     (0..100).for_each(cycle);
     let descriptors = until("only its own descriptors", || {
         let count = broker.count("fd");
-        (count < 20).then_some(count)
+        (count < 24).then_some(count)
     });
     let before = broker.figure("VmRSS");
     (0..500).for_each(cycle);

@@ -18,22 +18,30 @@ const SIGRTMIN: [i32; 2] = [34, 35];
 /// SIGTERM and SIGINT stop the server, SIGUSR1 syncs what it keeps, SIGHUP has it read again what
 /// can change, SIGRTMIN open its log anew, SIGUSR2 log all subscriptions.
 pub fn watch(server: &mut Server) -> io::Result<()> {
-    for (signal, notice) in [
-        (SIGTERM, Notice::Stop),
-        (SIGINT, Notice::Stop),
-        (SIGHUP, Notice::HangUp),
-        (SIGUSR1, Notice::Save),
-        (SIGUSR2, Notice::Tree),
+    for (signals, notice) in [
+        (&[SIGTERM, SIGINT][..], Notice::Stop),
+        (&[SIGHUP], Notice::HangUp),
+        (&[SIGUSR1], Notice::Save),
+        (&[SIGUSR2], Notice::Tree),
     ] {
-        watch_one(server, signal, notice)?;
+        for registered in watch_for(server, signals, notice)? {
+            registered?;
+        }
     }
-    let [first, second] = SIGRTMIN.map(|signal| watch_one(server, signal, Notice::Reopen));
-    first.or(second)
+    let registered = watch_for(server, &SIGRTMIN, Notice::Reopen)?;
+    let either = registered.into_iter().reduce(|one, other| one.or(other));
+    either.unwrap_or(Ok(()))
 }
 
-fn watch_one(server: &mut Server, signal: i32, notice: Notice) -> io::Result<()> {
+/// One pair for all signals that are the same notice; whether each could be had.
+fn watch_for(
+    server: &mut Server,
+    signals: &[i32],
+    notice: Notice,
+) -> io::Result<Vec<io::Result<()>>> {
     let (ours, handlers) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    pipe::register(signal, handlers)?;
-    server.watch(mio::net::UnixStream::from_std(ours), notice)
+    server.watch(mio::net::UnixStream::from_std(ours), notice)?;
+    let register = |signal: &i32| pipe::register(*signal, handlers.try_clone()?).map(|_| ());
+    Ok(signals.iter().map(register).collect())
 }
