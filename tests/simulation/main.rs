@@ -183,6 +183,8 @@ fn options(prng: &mut Prng) -> Options {
         options.queue_overflow = QueueOverflow::DropOldest;
     }
     let limits = &mut options.limits;
+    // The model lets an id change hands as often as clients like.
+    limits.takeover_interval = 0;
     limits.packet_bytes_max = *prng.pick(&[600, 20_000, 2_000_000]);
     limits.inflight_messages_max = *prng.pick(&[1, 2, 5, 20, 100]);
     limits.inflight_bytes_max = *prng.pick(&[usize::MAX, usize::MAX, 500]);

@@ -195,6 +195,7 @@ fn client_ids_of_up_to_23_letters_and_digits_are_taken() {
             let (bytes, client) = answer(&mut world, clean(id));
             assert_eq!(bytes, ACCEPTED, "{id}"); // [v3 MQTT-3.1.3-5]
             world.expect_nothing(client);
+            world.disconnect(client);
         }
     }
 }
