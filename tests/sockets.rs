@@ -61,6 +61,7 @@ fn clients_of_a_unix_socket_and_of_a_port_meet() {
     assert_eq!(far.payloads(), [large.as_str()]);
     near.disconnect();
     broker.logs(&format!("Client near [{}] disconnected", path.display()));
+    broker.stop();
 }
 
 #[test]
