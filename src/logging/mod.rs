@@ -16,13 +16,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use env_logger::{Builder, Target};
 use log::kv::Source;
-use log::{LevelFilter, Metadata, Record, error, info, warn};
+use log::{LevelFilter, Record, error, info, warn};
 
 pub use kinds::LogType;
 use kinds::Wanted;
 pub use sink::Destination;
-use sink::{Line, Sink, Trouble};
+use sink::{Head, Line, Sink, Trouble};
 use time::Stamp;
 pub use time::TimeFormat;
 
@@ -121,10 +122,14 @@ impl Prepared {
     /// From now on this is the log.
     pub fn apply(mut self) {
         let mut complaints = Vec::new();
-        if let Some(mut old) = LOG.take() {
-            for sink in &mut self.sinks {
-                complaints.extend(sink.go_on_with(&mut old.sinks));
+        match LOG.take() {
+            Some(mut old) => {
+                for sink in &mut self.sinks {
+                    complaints.extend(sink.go_on_with(&mut old.sinks));
+                }
             }
+            // Whoever has set another one wants that.
+            None => drop(log::set_boxed_logger(Box::new(front()))),
         }
         let wanted = Wanted::of(&self.options.types);
         log::set_max_level(match self.sinks.is_empty() {
@@ -137,10 +142,13 @@ impl Prepared {
             sinks: self.sinks,
             stamp: Stamp::default(),
             line: Vec::new(),
+            head: Head {
+                log_type: LogType::Notice,
+                start: 0,
+                seconds: 0,
+            },
             is_publishing: false,
         })));
-        // It is there already where the log is another one now.
-        let _ = log::set_logger(&FRONT);
         for complaint in complaints {
             warn!("{complaint}.");
         }
@@ -223,26 +231,35 @@ thread_local! {
     static LOG: Cell<Option<Box<Log>>> = Cell::default();
 }
 
-/// What the `log` crate knows.
-struct Front;
+/// What the `log` crate calls: env_logger has each line composed, and hands it out whole.
+fn front() -> env_logger::Logger {
+    Builder::new()
+        // Which types are wanted can change, see `Wanted`.
+        .filter_level(LevelFilter::Trace)
+        .format(|line, record| {
+            let compose =
+                |log: &mut Log| log.compose_wanted(record).map(|text| line.write_all(text));
+            // What is left out has an error for env_logger: it asks for no place then.
+            with(compose)
+                .flatten()
+                .unwrap_or(Err(io::ErrorKind::Other.into()))
+        })
+        .target(Target::Pipe(Box::new(Places)))
+        .build()
+}
 
-static FRONT: Front = Front;
+/// All of them, as one.
+struct Places;
 
-impl log::Log for Front {
-    fn enabled(&self, _: &Metadata) -> bool {
-        true
+impl Write for Places {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        with(|log| log.hand_out(text));
+        Ok(text.len())
     }
 
-    fn log(&self, record: &Record) {
-        let log_type = LogType::of(record.level(), record.target());
-        with(|log| {
-            if log.wanted.has(log_type) {
-                log.write(log_type, *record.args(), &record.key_values());
-            }
-        });
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
-
-    fn flush(&self) {}
 }
 
 /// `None` while it is in use, and in a thread that is not the loop's.
@@ -259,20 +276,26 @@ struct Log {
     wanted: Wanted,
     sinks: Vec<Sink>,
     stamp: Stamp,
-    /// The one that is being written, with its newline.
+    /// The one that was composed last, with its newline.
     line: Vec<u8>,
+    head: Head,
     is_publishing: bool,
 }
 
 impl Log {
-    fn write(&mut self, log_type: LogType, message: fmt::Arguments, values: &dyn Source) {
-        let (start, seconds) = self.compose(log_type, message, values);
-        let line = Line {
-            log_type,
-            text: &self.line,
-            start,
-            seconds,
-        };
+    fn compose_wanted(&mut self, record: &Record) -> Option<&[u8]> {
+        let log_type = LogType::of(record.level(), record.target());
+        if !self.wanted.has(log_type) {
+            return None;
+        }
+        self.compose(log_type, *record.args(), &record.key_values());
+        Some(&self.line)
+    }
+
+    /// The line that was composed last goes to its places.
+    fn hand_out(&mut self, text: &[u8]) {
+        let head = self.head;
+        let line = Line { head, text };
         let mut troubles = Vec::new();
         for (index, sink) in self.sinks.iter_mut().enumerate() {
             if self.is_publishing && sink.waiting().is_some() {
@@ -293,12 +316,10 @@ impl Log {
             Trouble::Begins(sentence) => (LogType::Error, sentence),
             Trouble::Ends(sentence) => (LogType::Warning, sentence),
         };
-        let (start, seconds) = self.compose(log_type, format_args!("{sentence}."), &NOBODY);
+        self.compose(log_type, format_args!("{sentence}."), &NOBODY);
         let line = Line {
-            log_type,
+            head: self.head,
             text: &self.line,
-            start,
-            seconds,
         };
         // That it is over is for the one that lacks lines, too.
         let is_over = matches!(trouble, Trouble::Ends(_));
@@ -314,13 +335,7 @@ impl Log {
         }
     }
 
-    /// Writes out the line; returns where what follows its time begins, and the time.
-    fn compose(
-        &mut self,
-        log_type: LogType,
-        message: fmt::Arguments,
-        values: &dyn Source,
-    ) -> (usize, u64) {
+    fn compose(&mut self, log_type: LogType, message: fmt::Arguments, values: &dyn Source) {
         let now = SystemTime::now();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let options = &self.options;
@@ -342,6 +357,11 @@ impl Log {
                 let _ = writeln!(self.line, "{message}");
             }
         }
-        (start, since.as_secs())
+        let seconds = since.as_secs();
+        self.head = Head {
+            log_type,
+            start,
+            seconds,
+        };
     }
 }

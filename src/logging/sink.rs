@@ -48,15 +48,21 @@ impl Destination {
     }
 }
 
-/// A line, ready to be written.
+/// What is known of a line besides its text.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct Head {
     pub log_type: LogType,
-    /// With a newline.
-    pub text: &'a [u8],
     /// Where what syslog says itself ends: the time.
     pub start: usize,
     pub seconds: u64,
+}
+
+/// A line, ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    pub head: Head,
+    /// With a newline.
+    pub text: &'a [u8],
 }
 
 /// What there is to say of a place.
@@ -205,8 +211,8 @@ impl Sink {
             To::Stdout => io::stdout().write_all(line.text).or(Ok(())),
             To::File(log) => log.write(line.text, self.lost > 0),
             To::Syslog(syslog, _) => {
-                let message = line.text[line.start..].trim_ascii_end();
-                syslog.write(line.log_type.severity(), message, line.seconds)
+                let message = line.text[line.head.start..].trim_ascii_end();
+                syslog.write(line.head.log_type.severity(), message, line.head.seconds)
             }
             To::Topic(waiting) => keep_for_topics(waiting, line),
         };
@@ -257,13 +263,13 @@ impl LogFile {
 }
 
 fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io::Result<()> {
-    if line.log_type.topic().is_none() {
+    if line.head.log_type.topic().is_none() {
         return Ok(());
     }
     if waiting.len() == WAITING_MAX {
         return Err(io::Error::other("too many came at once"));
     }
-    waiting.push_back((line.log_type, line.text.trim_ascii_end().to_vec()));
+    waiting.push_back((line.head.log_type, line.text.trim_ascii_end().to_vec()));
     Ok(())
 }
 
