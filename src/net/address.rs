@@ -78,9 +78,12 @@ impl ListenerAddress {
 
     /// Whether both ask for the same, wherever they stand.
     pub fn is_same_place(&self, other: &ListenerAddress) -> bool {
-        let origin = self.origin.clone();
-        let other = other.clone();
-        *self == ListenerAddress { origin, ..other }
+        let other = ListenerAddress {
+            origin: self.origin.clone(),
+            user: self.user,
+            ..other.clone()
+        };
+        *self == other
     }
 
     /// The addresses that this comes to.
