@@ -21,7 +21,8 @@
 use core::net::IpAddr;
 use std::rc::Rc;
 
-use super::acl::{Acl, AddressRange, Rights, Rule, Section};
+use super::acl::{Acl, AddressRange, Rights, Section};
+use super::acl_lines::Rule;
 use super::limits::Limits;
 use super::printable::Printable;
 use crate::packet::TopicFilter;
@@ -143,12 +144,7 @@ impl Reader {
         check_text(filter)?;
         TopicFilter::parse(filter)
             .map_err(|refusal| format!("\"{}\": {}", Printable(filter), refusal.why))?;
-        let rule = Rule {
-            line: self.line,
-            rights,
-            filter: filter.into(),
-            ranges: self.ranges.clone(),
-        };
+        let rule = Rule::new(self.line, rights, filter, self.ranges.clone());
         if keyword == "topic" {
             self.acl.add_topic(&self.section, rule);
             return Ok(());

@@ -285,6 +285,7 @@ impl Broker {
         let found = self.sessions.find(&terms.client_id);
         let session_id = found.unwrap_or_else(|| self.sessions.create(&terms.client_id));
         let will = connect.will.map(|will| Box::new(self.will(&will)));
+        let who = self.introduce(id, &terms.client_id, connect.user_name);
         self.note_session(session_id, found.is_none(), will.as_deref(), terms);
         let session = &mut self.sessions[session_id];
         self.deadlines.disarm(
@@ -296,11 +297,11 @@ impl Broker {
             .disarm(&mut session.will_deadline, Timer::WillDelay(session_id));
         session.expiry_interval = terms.expiry_interval;
         session.will = will;
+        session.who = who;
         session.connected(id);
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
         self.connected_through[connection.listener] += 1;
-        self.introduce(id, session_id, connect.user_name);
         let connection = &mut self.connections[id];
         // [MQTT-3.1.2-22] one and a half times the keep alive; 0 turns it off.
         let seconds = u32::from(terms.keep_alive);

@@ -5,9 +5,9 @@
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
 use super::acl::Access;
-use super::authority::Asked;
 use super::connection::{Sending, Sent};
 use super::deadlines::Millis;
+use super::decisions::Asked;
 use super::limits::Limits;
 use super::message::{Content, Message};
 use super::retained::source_len;
@@ -233,7 +233,7 @@ impl Broker {
             retain_as_published |= subscriber.retain_as_published;
         }
         let session = own[0].session;
-        if !self.may(session, Access::Read, outgoing.asked) {
+        if !self.may(session, Access::Read, &outgoing.asked) {
             granted = None;
         }
         if let Some(granted) = granted {
@@ -276,7 +276,7 @@ impl Broker {
     ) {
         let Publication { qos, retain, .. } = *outgoing.publication;
         // It is known that it may: now it is known for the next time as well.
-        let _ = self.may(member.session, Access::Read, outgoing.asked);
+        let _ = self.may(member.session, Access::Read, &outgoing.asked);
         let way = Way {
             // [MQTT-4.8.2-3]
             qos: self.outgoing_qos(qos, member.qos),
@@ -318,7 +318,7 @@ impl Broker {
         !self.authority.is_on() || {
             let session = &self.sessions[member.session];
             self.authority
-                .would_allow(session, Access::Read, outgoing.asked)
+                .would_allow(session, Access::Read, &outgoing.asked)
         }
     }
 

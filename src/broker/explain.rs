@@ -1,8 +1,9 @@
 //! What an ACL file answers, and which line of it decides, for people.
 
 use super::access;
-use super::acl::{Access, Because, Identity, Rule, Verdict};
+use super::acl::{Access, Because, Identity, Verdict};
 use super::acl_file::AclFile;
+use super::acl_lines::Rule;
 use super::printable::Printable;
 use crate::packet::{SubscriptionTopic, TopicName};
 

@@ -15,10 +15,12 @@
 mod access;
 pub mod acl;
 pub mod acl_file;
+pub mod acl_lines;
 mod authority;
 mod connect;
 mod connection;
 mod deadlines;
+mod decisions;
 mod deliver;
 mod delivery;
 mod draft;

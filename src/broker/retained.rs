@@ -8,9 +8,8 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
-use std::rc::Rc;
 
-use super::acl::Identity;
+use super::authority::Source;
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::{Content, Message};
@@ -27,12 +26,14 @@ pub struct Entry {
     /// the server itself.
     pub publisher: u64,
     /// As who it was published, where an ACL file was in force.
-    pub source: Option<Rc<Identity>>,
+    pub source: Option<Source>,
 }
 
 /// Bytes that a source counts for: its client may be gone, and nobody else keep it.
-pub fn source_len(source: &Option<Rc<Identity>>) -> usize {
-    source.as_ref().map_or(0, |source| source.byte_count())
+pub fn source_len(source: &Option<Source>) -> usize {
+    source
+        .as_ref()
+        .map_or(0, |source| source.identity.byte_count())
 }
 
 impl Entry {
@@ -127,7 +128,7 @@ impl Retained {
     }
 
     /// [MQTT-3.3.1-5] replaces the topic's message.
-    pub fn store(&mut self, message: Message, publisher: u64, source: Option<Rc<Identity>>) {
+    pub fn store(&mut self, message: Message, publisher: u64, source: Option<Source>) {
         self.stamp += 1;
         let stamp = self.stamp;
         let entry = Entry {
