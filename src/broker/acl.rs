@@ -63,11 +63,6 @@ impl Rights {
         self.0
     }
 
-    pub fn name(self) -> &'static str {
-        let found = Rights::ALL.iter().find(|(_, rights)| *rights == self);
-        found.map_or("", |(name, _)| name)
-    }
-
     pub fn allows(self, access: Access) -> bool {
         self.0 & access.bit() != 0
     }

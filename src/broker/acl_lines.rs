@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::Rc;
 
 use super::acl::{Access, AddressRange, Identity, Rights};
@@ -256,13 +255,6 @@ impl Rule {
             Filters::Patterns => expand(&self.filter, question.who),
         };
         filter.is_some_and(|filter| covers(filter.as_bytes(), question.topic))
-    }
-}
-
-/// As it may stand in the file.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.rights.name(), self.filter)
     }
 }
 

@@ -120,8 +120,7 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, why));
         }
         if vouched == Vouched::No {
-            let users = self.options.passwords;
-            match access::may_connect(self.listener(id), users, connect) {
+            match access::may_connect(self.listener(id), connect) {
                 Ok(Entry::Open) => {}
                 Ok(Entry::ByPassword) => return Ok(None),
                 Err(refusal) => {

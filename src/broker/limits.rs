@@ -14,8 +14,6 @@ pub struct Options {
     pub limits: Limits,
     /// One for each listener, in the order of their indices.
     pub listeners: Vec<ListenerOptions>,
-    /// There are users: who brings a user name must have its password, see [`super::Verdict`].
-    pub passwords: bool,
     /// The best QoS a client may publish with, and is granted.
     pub max_qos: QoS,
     pub retain_available: bool,
@@ -51,7 +49,6 @@ impl Default for Options {
         Options {
             limits: Limits::default(),
             listeners: vec![ListenerOptions::default()],
-            passwords: false,
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             allow_zero_length_client_id: true,
@@ -76,6 +73,8 @@ impl Default for Options {
 pub struct ListenerOptions {
     /// Clients without a user name.
     pub allow_anonymous: bool,
+    /// There are users: who brings a user name must have its password, see [`super::Verdict`].
+    pub passwords: bool,
     /// Clients connected through it at once.
     pub connections_max: usize,
     pub max_qos: QoS,
@@ -93,6 +92,7 @@ impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         ListenerOptions {
             allow_anonymous: true,
+            passwords: false,
             connections_max: usize::MAX,
             max_qos: QoS::ExactlyOnce,
             topic_alias_max: u16::MAX,

@@ -31,6 +31,8 @@ pub struct Credentials<'a> {
     pub user_name: &'a str,
     pub password: &'a [u8],
     pub peer: SocketAddr,
+    /// The index of the listener it came through.
+    pub listener: usize,
 }
 
 /// What came of a check.
@@ -80,6 +82,7 @@ impl Broker {
             user_name: connect.user_name?,
             password: connect.password?,
             peer: connection.peer,
+            listener: connection.listener,
         })
     }
 

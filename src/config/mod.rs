@@ -20,7 +20,7 @@ use crate::broker::journal::WHENEVER;
 use crate::broker::limits::{Durability, Options};
 use crate::logging::{Destination, LogOptions, LogType, in_one_line};
 use crate::net::ListenerAddress;
-use crate::reload::Files;
+use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
@@ -181,10 +181,12 @@ impl Config {
 
     /// What says who may do what.
     pub fn files(&self) -> Files {
-        Files {
-            passwords: self.password_file.clone(),
-            acl: self.acl_file.clone(),
-        }
+        let of_draft = |draft: &Draft| ListenerFiles {
+            listener: draft.address.origin.clone(),
+            passwords: draft.password_file.clone(),
+            acl: draft.acl_file.clone(),
+        };
+        Files(self.drafts.iter().map(of_draft).collect())
     }
 
     /// Whom root is to become once the ports are open; without a word of it in the file the one
@@ -227,12 +229,12 @@ impl Config {
 
     /// Settles what depends on several settings.
     fn complete(&mut self) -> Result<(), String> {
-        self.broker.passwords = self.password_file.is_some();
-        if self.broker.passwords && !cfg!(feature = "passwords") {
+        self.complete_listeners();
+        let has_users = self.broker.listeners.iter().any(|one| one.passwords);
+        if has_users && !cfg!(feature = "passwords") {
             let name = self.name("password-file");
             return Err(format!("{name}: this midge was built without passwords"));
         }
-        self.complete_listeners();
         self.complete_persistence()
     }
 

@@ -239,7 +239,7 @@ fn the_order_of_lines_does_not_matter_within_a_section() {
 #[test]
 fn explain_names_the_line_that_decides() {
     let text = "topic read a/#\n# comment\ntopic deny a/b\nuser u\ntopic write x\n\
-                pattern read p/%c\npattern deny p/d\n";
+                pattern read p/%c\npattern deny p/d\nuser v\n topic  home/# \n";
     let file = file(text);
     for (who, access, topic, expected) in [
         (
@@ -253,6 +253,13 @@ fn explain_names_the_line_that_decides() {
             Access::Read,
             "a/b",
             "denied: acl:3 says \"topic deny a/b\".",
+        ),
+        // As it is written, but for blanks around it.
+        (
+            "v",
+            Access::Write,
+            "home",
+            "allowed: acl:9 says \"topic  home/#\".",
         ),
         (
             "u|d",

@@ -82,14 +82,14 @@ fn ask(file: &mut AclFile, question: &[u8]) {
             if access != Access::Subscribe {
                 let filter = TopicFilter::parse(&rule.filter).expect("it was read");
                 let name = TopicName::parse(topic).expect("it was checked");
-                assert!(filter.matches(name), "{rule} does not match {topic}");
+                assert!(filter.matches(name), "{rule:?} does not match {topic}");
             }
         }
         Because::Pattern(rule) => {
             check_rule(rule, access, topic, verdict.allowed);
             assert!(
                 !question.who.is_dangerous(),
-                "{rule} for {:?}",
+                "{rule:?} for {:?}",
                 question.who
             );
         }
@@ -102,10 +102,10 @@ fn ask(file: &mut AclFile, question: &[u8]) {
 }
 
 fn check_rule(rule: &Rule, access: Access, topic: &str, allowed: bool) {
-    assert_eq!(rule.rights.allows(access), allowed, "{rule}");
+    assert_eq!(rule.rights.allows(access), allowed, "{rule:?}");
     assert!(
         rule.filter.starts_with('$') || !topic.starts_with('$'),
-        "{rule} for {topic}"
+        "{rule:?} for {topic}"
     );
 }
 
