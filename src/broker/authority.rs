@@ -6,8 +6,8 @@
 //!
 //! Each listener has its own rules, or none: those count through which a client came. As who it
 //! connected stays with its session, and with what is retained, so that what comes while it is
-//! away can be judged. A session that was brought back at a start has not said yet who it is: what
-//! waits for it is judged when it is sent.
+//! away can be judged, after a restart too (`kept.rs`). Where records do not say it, as they were
+//! written while nobody asked, what waits for a session is judged when its client is back.
 
 use core::net::IpAddr;
 use std::cell::Cell;
@@ -65,6 +65,21 @@ pub struct Source {
     /// The generation of the rules it was found by.
     judged: Cell<u64>,
     allowed: Cell<bool>,
+}
+
+impl Source {
+    /// Whose right was not looked at.
+    pub fn new(identity: Rc<Identity>) -> Source {
+        Source {
+            identity,
+            judged: Cell::new(0),
+            allowed: Cell::new(false),
+        }
+    }
+
+    pub fn who(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 impl Authority {
@@ -287,7 +302,10 @@ impl Broker {
         for (id, session) in connected {
             if self.sessions[session].who.is_none() {
                 let client_id = self.sessions[session].client_id.clone();
-                self.sessions[session].who = self.introduce(id, &client_id, None);
+                let who = self.introduce(id, &client_id, None);
+                let session = &mut self.sessions[session];
+                session.who = who;
+                self.journal.session(session, session.expiry_interval, 0);
             }
         }
     }

@@ -5,15 +5,16 @@ use log::{info, warn};
 use super::access::Entry;
 use super::connection::{Aliases, Connection, Phase};
 use super::deadlines::{Millis, Timer};
+use super::decisions::Who;
 use super::ending::Will;
 use super::limits::Limits;
-use super::message::{Content, Message, check_properties, put_forwarded};
+use super::message::check_properties;
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::verify::Vouched;
 use super::{Broker, ConnectionId, NOTICE, SessionId, access};
 use crate::packet::{
-    self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
+    ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
     TopicName, Version,
 };
 
@@ -283,9 +284,10 @@ impl Broker {
         }
         let found = self.sessions.find(&terms.client_id);
         let session_id = found.unwrap_or_else(|| self.sessions.create(&terms.client_id));
-        let will = connect.will.map(|will| Box::new(self.will(&will)));
+        let will = connect.will.map(|will| Box::new(Will::new(&will)));
         let who = self.introduce(id, &terms.client_id, connect.user_name);
-        self.note_session(session_id, found.is_none(), will.as_deref(), terms);
+        let was = std::mem::replace(&mut self.sessions[session_id].who, who);
+        self.note_session(session_id, found.is_none(), was, will.as_deref(), terms);
         let session = &mut self.sessions[session_id];
         self.deadlines.disarm(
             &mut session.expiry_deadline,
@@ -296,7 +298,6 @@ impl Broker {
             .disarm(&mut session.will_deadline, Timer::WillDelay(session_id));
         session.expiry_interval = terms.expiry_interval;
         session.will = will;
-        session.who = who;
         session.connected(id);
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
@@ -325,16 +326,25 @@ impl Broker {
     }
 
     /// Notes what is to be kept of a session that begins, or goes on under other terms.
-    fn note_session(&mut self, id: SessionId, is_new: bool, will: Option<&Will>, terms: &Terms) {
+    fn note_session(
+        &mut self,
+        id: SessionId,
+        is_new: bool,
+        was: Option<Box<Who>>,
+        will: Option<&Will>,
+        terms: &Terms,
+    ) {
         let session = &mut self.sessions[id];
+        let who = session.who.as_deref();
+        let is_other = was.as_ref().map(|was| &was.identity) != who.map(|who| &who.identity);
         if is_new && terms.expiry_interval > 0 && self.journal.is_on() {
             session.queue = self.journal.next_queue();
         }
         let queue = session.queue;
         let was_to_expire = session.expiry_deadline.is_armed();
-        if is_new || was_to_expire || session.expiry_interval != terms.expiry_interval {
-            self.journal
-                .session(&terms.client_id, queue, terms.expiry_interval, 0);
+        let has_other_terms = session.expiry_interval != terms.expiry_interval;
+        if is_new || is_other || was_to_expire || has_other_terms {
+            self.journal.session(session, terms.expiry_interval, 0);
         }
         match will {
             Some(will) => self.journal.will(queue, will, 0),
@@ -355,27 +365,6 @@ impl Broker {
         warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
         let why = "another connection uses this client id";
         self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
-    }
-
-    fn will(&self, will: &packet::Will) -> Will {
-        let mut block = PropertyBlock::new();
-        put_forwarded(&will.properties, &mut block);
-        let content = Content {
-            topic: TopicName::trusted(will.topic.as_bytes()),
-            properties: block.as_properties(),
-            payload: will.payload,
-            expires_at: None,
-            message: None,
-        };
-        Will {
-            message: Message::new(&content, will.qos, &mut Vec::new()),
-            retain: will.retain,
-            expiry_interval: will.properties.number(PropertyId::MessageExpiryInterval),
-            delay_interval: will
-                .properties
-                .number(PropertyId::WillDelayInterval)
-                .unwrap_or(0),
-        }
     }
 
     /// Before anything is changed: a client that cannot be answered cannot be served.

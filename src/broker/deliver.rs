@@ -168,10 +168,11 @@ impl Broker {
         if self.journal.is_on() && publisher.is_some() {
             let Publication { content, qos, .. } = outgoing.publication;
             // Devices say the same again and again: that needs no new record.
-            if !self.retained.has(content, *qos, publisher_hash) {
+            let source = source.as_ref();
+            if !self.retained.has(content, *qos, publisher_hash, source) {
                 let is_acknowledged = outgoing.publication.is_acknowledged();
                 self.journal
-                    .retained(content, *qos, publisher_hash, is_acknowledged);
+                    .retained(content, *qos, publisher_hash, source, is_acknowledged);
             }
         }
         self.retained

@@ -71,6 +71,8 @@ impl Default for Options {
 /// Who gets in through one listener, and on what terms; nobody gets more than the server grants.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
+    /// What it is known by from start to start; empty where there is but one.
+    pub name: Box<str>,
     /// Clients without a user name.
     pub allow_anonymous: bool,
     /// There are users: who brings a user name must have its password, see [`super::Verdict`].
@@ -91,6 +93,7 @@ pub struct ListenerOptions {
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         ListenerOptions {
+            name: Box::default(),
             allow_anonymous: true,
             passwords: false,
             connections_max: usize::MAX,

@@ -32,6 +32,7 @@ mod handover;
 mod hash;
 mod invariants;
 pub mod journal;
+mod kept;
 pub mod limits;
 mod lookup;
 mod message;
@@ -163,7 +164,8 @@ pub struct Broker {
 impl Broker {
     pub fn new(options: Options, now: Instant) -> Broker {
         let hash = Seeded::new(options.seed);
-        let journal = Journal::new(options.durability.clone());
+        let names = options.listeners.iter().map(|one| one.name.clone());
+        let journal = Journal::new(options.durability.clone(), names.collect());
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),

@@ -94,13 +94,20 @@ impl Retained {
         self.stamp
     }
 
-    /// Whether just this message is there, from that publisher.
-    pub fn has(&self, content: &Content, qos: QoS, publisher: u64) -> bool {
+    /// Whether just this message is there, from that publisher, who is who it was.
+    pub fn has(
+        &self,
+        content: &Content,
+        qos: QoS,
+        publisher: u64,
+        source: Option<&Source>,
+    ) -> bool {
         let Some(entry) = self.by_topic.get(content.topic.as_bytes()) else {
             return false;
         };
         let kept = entry.message.content();
         (entry.publisher, entry.message.qos()) == (publisher, qos)
+            && entry.source.as_ref().map(Source::who) == source.map(Source::who)
             && kept.expires_at == content.expires_at
             && kept.properties == content.properties
             && kept.payload == content.payload

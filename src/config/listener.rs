@@ -60,6 +60,16 @@ impl Draft {
         }
     }
 
+    /// As it stands behind `listener`.
+    pub fn address(&self) -> String {
+        let port = self.address.port;
+        match &self.address.host {
+            Host::Loopback => format!("{port} localhost"),
+            Host::Any => format!("{port}"),
+            Host::Named(name) => format!("{port} {name}"),
+        }
+    }
+
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
@@ -180,6 +190,7 @@ impl Config {
                 draft.acl_file.clone_from(&self.acl_file);
             }
             draft.options.passwords = draft.password_file.is_some();
+            draft.options.name = draft.address().into();
         }
         let limits = &mut self.broker.limits;
         let options = || self.drafts.iter().map(|draft| &draft.options);

@@ -9,7 +9,6 @@ use super::setting::{Effect, Scope, Setting};
 use super::settings::SETTINGS;
 use super::value::Kind;
 use crate::logging::in_one_line;
-use crate::net::Host;
 
 /// More of a value says no more.
 const SHOWN_CHARS: usize = 100;
@@ -132,7 +131,11 @@ pub fn print(config: &Config) -> String {
             (false, None) => "default",
         };
         text += &format!("# {origin}\nlistener_allow_anonymous {allowed}\n");
-        let everybodys = config.per_listener.then_some(&config.broker.auto_id_prefix);
+        let is_given = config
+            .given
+            .iter()
+            .any(|one| one.place == "--auto-id-prefix");
+        let everybodys = (config.per_listener && is_given).then_some(&config.broker.auto_id_prefix);
         let own = config.broker.listeners[index].auto_id_prefix.as_ref();
         if let Some(prefix) = own.or(everybodys) {
             text += &format!("# {}\nlistener_auto_id_prefix {prefix}\n", listener.origin);
@@ -152,6 +155,9 @@ fn print_files(draft: &Draft, text: &mut String) {
     ];
     for (option, file) in files {
         *text += &match file {
+            Some(file) if file.trim_matches(' ') != file => {
+                format!("# no file can say \"{file}\"\n")
+            }
             Some(file) => format!("# {}\n{option} {file}\n", draft.address.origin),
             None => format!("# default: no {option}\n"),
         };
@@ -211,13 +217,8 @@ fn print_default(setting: &Setting, text: &mut String) {
 
 fn print_listener(config: &Config, index: usize, text: &mut String) {
     let draft = &config.drafts[index];
-    let host = match &draft.address.host {
-        Host::Loopback => " localhost".to_string(),
-        Host::Any => String::new(),
-        Host::Named(name) => format!(" {name}"),
-    };
-    let (origin, port) = (&draft.address.origin, draft.address.port);
-    *text += &format!("# {origin}\nlistener {port}{host}\n");
+    let (origin, address) = (&draft.address.origin, draft.address());
+    *text += &format!("# {origin}\nlistener {address}\n");
     for setting in SETTINGS.iter().filter(|setting| setting.is_honoured()) {
         let is_own = setting.name.starts_with("listener-");
         let names_it = setting.name == "bind-address" || setting.name == "port";
