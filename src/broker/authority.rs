@@ -342,7 +342,10 @@ impl Broker {
         let is_on = self.authority.is_on();
         match !is_on || self.may(session, Access::Write, &self.authority.asked(topic)) {
             true => Ok(()),
-            false => Err(access::no_line_to_write()),
+            false => {
+                self.connections.counters.publish_refused += 1;
+                Err(access::no_line_to_write())
+            }
         }
     }
 
@@ -377,7 +380,7 @@ impl Broker {
     }
 
     pub(super) fn may_subscribe(
-        &self,
+        &mut self,
         session: SessionId,
         filter: TopicFilter,
     ) -> Result<(), Refusal> {
@@ -392,7 +395,10 @@ impl Broker {
                 .decide(&who.identity, Access::Subscribe, filter)
         {
             true => Ok(()),
-            false => Err(access::no_line_to_subscribe()),
+            false => {
+                self.connections.counters.subscribe_refused += 1;
+                Err(access::no_line_to_subscribe())
+            }
         }
     }
 }

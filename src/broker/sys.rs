@@ -36,6 +36,10 @@ pub struct Counters {
     pub auth_refused: u64,
     /// Clients whose passwords were right.
     pub auth_accepted: u64,
+    /// Messages that an ACL file did not let their publishers publish, Wills among them.
+    pub publish_refused: u64,
+    /// Subscriptions that it did not let anybody make.
+    pub subscribe_refused: u64,
 }
 
 impl Counters {
@@ -270,6 +274,8 @@ impl Broker {
             ("clients/refused", counters.refused),
             ("auth/refused", counters.auth_refused),
             ("auth/accepted", counters.auth_accepted),
+            ("acl/publish/refused", counters.publish_refused),
+            ("acl/subscribe/refused", counters.subscribe_refused),
             ("auth/waiting", self.checks.waiting as u64),
             ("connections/socket/count", self.connections.len() as u64),
             ("heap/current", memory),

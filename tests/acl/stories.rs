@@ -625,3 +625,35 @@ fn messages_to_a_topic_that_is_not_published_by_its_name_alone() {
     }
     assert_eq!(world.payloads(root), ["a"]);
 }
+
+// ---- figures ------------------------------------------------------------------------------------
+
+#[test]
+fn what_was_refused_is_counted() {
+    let mut world = world(&format!(
+        "topic write ok\ntopic subscribe ok\n{ROOT}topic read $SYS/#\n\
+        topic subscribe $SYS/#\n"
+    ));
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::NONE,
+        topic: "no",
+        payload: b"",
+    };
+    let client = world.connect(Connect {
+        will: Some(will),
+        ..connect(Version::V311, "a")
+    });
+    for topic in ["no", "ok", "no"] {
+        world.publish(client, topic, "x");
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        world.send(client, &subscribe(1, &[(topic, options)]));
+        world.read(client);
+    }
+    world.lose(client);
+    let watcher = world.connect(user(Version::V5, "root", "root"));
+    world.subscribe(watcher, "$SYS/broker/acl/#", QoS::AtMostOnce);
+    // Both messages and the Will; and two subscriptions.
+    assert_eq!(world.payloads(watcher), ["3", "2"]);
+}
