@@ -62,9 +62,9 @@ enum Law<'a> {
 #[derive(Debug)]
 pub struct Source {
     pub identity: Rc<Identity>,
-    /// The generation of the rules it was found by.
+    /// Twice the generation of the rules it was found by, and 1 if they allow it: there are very
+    /// many of these.
     judged: Cell<u64>,
-    allowed: Cell<bool>,
 }
 
 impl Source {
@@ -73,7 +73,6 @@ impl Source {
         Source {
             identity,
             judged: Cell::new(0),
-            allowed: Cell::new(false),
         }
     }
 
@@ -246,12 +245,11 @@ impl Authority {
 
     #[inline]
     fn may_still_write(&self, source: &Source, topic: &[u8]) -> bool {
-        if source.judged.get() != self.generation {
+        if source.judged.get() >> 1 != self.generation {
             let allowed = self.decide(&source.identity, Access::Write, topic);
-            source.allowed.set(allowed);
-            source.judged.set(self.generation);
+            source.judged.set(self.generation << 1 | u64::from(allowed));
         }
-        source.allowed.get()
+        source.judged.get() & 1 != 0
     }
 
     /// Who publishes what is retained now, as it may.
@@ -259,8 +257,7 @@ impl Authority {
         let who = session.who.as_ref().filter(|_| self.is_on())?;
         Some(Source {
             identity: who.identity.clone(),
-            judged: Cell::new(self.generation),
-            allowed: Cell::new(true),
+            judged: Cell::new(self.generation << 1 | 1),
         })
     }
 }
