@@ -142,7 +142,7 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         let client_id = self.client_id(id, connect)?;
-        self.check_client_id(&client_id)?;
+        self.check_client_id(id, &client_id)?;
         if let Some(will) = &connect.will {
             self.warn_of_will(id, &client_id, connect.user_name, will.topic);
         }

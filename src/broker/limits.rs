@@ -88,6 +88,8 @@ pub struct ListenerOptions {
     pub use_username_as_client_id: bool,
     /// What assigned client ids start with here.
     pub auto_id_prefix: Option<String>,
+    /// What all client ids must start with here, besides what the server asks.
+    pub client_id_prefix: String,
 }
 
 impl Default for ListenerOptions {
@@ -103,6 +105,7 @@ impl Default for ListenerOptions {
             versions: Vec::new(),
             use_username_as_client_id: false,
             auto_id_prefix: None,
+            client_id_prefix: String::new(),
         }
     }
 }

@@ -220,7 +220,8 @@ fn print_listener(config: &Config, index: usize, text: &mut String) {
     let (origin, address) = (&draft.address.origin, draft.address());
     *text += &format!("# {origin}\nlistener {address}\n");
     for setting in SETTINGS.iter().filter(|setting| setting.is_honoured()) {
-        let is_own = setting.name.starts_with("listener-");
+        let is_own = ["listener-allow-anonymous", "listener-auto-id-prefix"];
+        let is_own = is_own.contains(&setting.name);
         let names_it = setting.name == "bind-address" || setting.name == "port";
         let is_here = matches!(setting.scope, Scope::Listener | Scope::ListenerInFile);
         if !is_here || is_own || names_it || setting.kind == Kind::Flag {

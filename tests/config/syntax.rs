@@ -224,7 +224,8 @@ fn users_and_rules_are_for_all_or_for_each() {
 #[test]
 fn what_is_each_listeners_own_is_printed_so() {
     let text = "per_listener_settings true\nlistener 1884\npassword_file u1\nacl_file r1\n\
-        allow_anonymous true\nlistener 1885\nacl_file r2\nauto_id_prefix b-\n";
+        allow_anonymous true\nlistener 1885\nacl_file r2\nauto_id_prefix b-\n\
+        listener_clientid_prefixes c-\n";
     for flags in [&[][..], &["--acl-file", "r3", "--auto-id-prefix", "x-"]] {
         let (first, printed) = (Files::main(text), Files::main(text).printed(flags));
         assert!(
@@ -246,7 +247,8 @@ fn what_is_each_listeners_own_is_printed_so() {
             let prefix = &config.broker.auto_id_prefix;
             let own = all.map(|one| {
                 let prefix = one.auto_id_prefix.as_ref().unwrap_or(prefix);
-                (one.allow_anonymous, prefix.clone())
+                let asked = one.client_id_prefix.clone();
+                (one.allow_anonymous, prefix.clone(), asked)
             });
             own.collect::<Vec<_>>()
         };
