@@ -127,8 +127,18 @@ impl Rules {
 
     #[inline(always)]
     fn any(&self, index: &Index, question: Question, filters: Filters) -> bool {
+        for at in &index.anywhere {
+            if self.rules[*at as usize].applies(question, filters) {
+                return true;
+            }
+        }
+        index.lengths != 0 && self.any_by_start(index, question, filters)
+    }
+
+    #[inline(never)]
+    fn any_by_start(&self, index: &Index, question: Question, filters: Filters) -> bool {
         let applies = |at| self.rules[at as usize].applies(question, filters);
-        index.candidates(question.topic, applies)
+        index.candidates_by_start(question.topic, applies)
     }
 }
 
@@ -155,7 +165,6 @@ impl Index {
     }
 
     /// Shows `is_it` the lines that could match, until it is.
-    #[inline(always)]
     fn candidates(&self, topic: &[u8], mut is_it: impl FnMut(u32) -> bool) -> bool {
         if self.anywhere.iter().any(|at| is_it(*at)) {
             return true;
@@ -166,7 +175,7 @@ impl Index {
         self.candidates_by_start(topic, is_it)
     }
 
-    #[inline(never)]
+    #[inline]
     fn candidates_by_start(&self, topic: &[u8], mut is_it: impl FnMut(u32) -> bool) -> bool {
         let mut start = Start::new();
         for level in topic.split(|byte| *byte == b'/').take(self.levels_max) {
