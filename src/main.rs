@@ -82,9 +82,9 @@ fn say(text: &str) {
 fn explain(question: &Question, files: &Files) -> u8 {
     match files.read() {
         Ok(fresh) => {
-            let answer = question.answer(fresh.acl());
-            say(&format!("{}\n", answer.sentence));
-            u8::from(!answer.allowed)
+            let (allowed, sentences) = fresh.answers(question);
+            say(&format!("{}\n", sentences.join("\n")));
+            u8::from(!allowed)
         }
         Err(faults) => {
             daemon::complain(&format!("midge: {}", faults.join("\nmidge: ")));

@@ -9,12 +9,19 @@ use std::io::Read;
 use log::{info, warn};
 
 use crate::broker::acl_file::{self, AclFile};
+use crate::broker::explain::{Answer, Question};
 use crate::broker::limits::Limits;
 use crate::net::{Gate, Server};
 
-/// The files, by name.
+/// The files of each listener.
 #[derive(Clone, Debug, Default)]
-pub struct Files {
+pub struct Files(pub Vec<ListenerFiles>);
+
+/// By name.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerFiles {
+    /// What it is called where files are not the same for all.
+    pub listener: String,
     pub passwords: Option<String>,
     pub acl: Option<String>,
 }
@@ -22,36 +29,55 @@ pub struct Files {
 /// What was read, and is good.
 pub struct Fresh {
     users: Option<Users>,
-    acl: Option<AclFile>,
+    acls: Vec<AclFile>,
+    /// What each listener is called, and which of those files is its own.
+    listeners: Vec<(String, Option<usize>)>,
 }
 
 struct Users {
     gate: Box<dyn Gate>,
     /// What was read.
-    summary: String,
+    summaries: Vec<String>,
     /// What may not be what was meant.
-    warning: Option<String>,
+    warnings: Vec<String>,
 }
 
 impl Files {
     /// Reads all of them; or says all that is wrong, as `file:line: sentence`.
     pub fn read(&self) -> Result<Fresh, Vec<String>> {
-        let users = self.passwords.as_deref().map(users).transpose();
-        let acl = self.acl.as_deref().map(acl).transpose();
-        match (users, acl) {
-            (Ok(users), Ok(acl)) => Ok(Fresh { users, acl }),
-            (Err(mut faults), Err(fault)) => {
-                faults.push(fault);
-                Err(faults)
+        let (paths, of_listeners) = each_once(self.0.iter().map(|one| one.passwords.as_deref()));
+        let mut faults = Vec::new();
+        let users = match paths.is_empty() {
+            true => None,
+            false => users(&paths, &of_listeners)
+                .map_err(|mut wrong| faults.append(&mut wrong))
+                .ok(),
+        };
+        let (paths, of_listeners) = each_once(self.0.iter().map(|one| one.acl.as_deref()));
+        let mut acls = Vec::new();
+        for path in paths {
+            match acl(path) {
+                Ok(file) => acls.push(file),
+                Err(fault) => faults.push(fault),
             }
-            (Err(faults), Ok(_)) => Err(faults),
-            (Ok(_), Err(fault)) => Err(vec![fault]),
         }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let names = self.0.iter().map(|one| one.listener.clone());
+        Ok(Fresh {
+            users,
+            acls,
+            listeners: names.zip(of_listeners).collect(),
+        })
     }
 
     /// Those that this process may not read, and why.
     pub fn what_cannot_be_opened(&self) -> Vec<String> {
-        let all = self.passwords.iter().chain(&self.acl);
+        let all = self
+            .0
+            .iter()
+            .flat_map(|one| one.passwords.iter().chain(&one.acl));
         let fault = |path: &String| {
             let error = File::open(path).err()?;
             Some(format!("{path}: cannot be read: {error}"))
@@ -61,8 +87,19 @@ impl Files {
 }
 
 impl Fresh {
-    pub fn acl(&self) -> Option<&AclFile> {
-        self.acl.as_ref()
+    /// Answers a question that was checked: whether it is allowed, in one sentence; through every
+    /// listener, where they have rules of their own.
+    pub fn answers(&self, question: &Question) -> (bool, Vec<String>) {
+        let answer = |rules: Option<usize>| question.answer(rules.map(|index| &self.acls[index]));
+        if self.is_one_for_all() {
+            let answer = answer(self.listeners.first().and_then(|(_, rules)| *rules));
+            return (answer.allowed, vec![answer.sentence]);
+        }
+        let all = self.listeners.iter();
+        let all: Vec<_> = all.map(|(name, rules)| (name, answer(*rules))).collect();
+        let sentence = |(name, answer): &(&String, Answer)| format!("{name}: {}", answer.sentence);
+        let allowed = all.iter().all(|(_, answer)| answer.allowed);
+        (allowed, all.iter().map(sentence).collect())
     }
 
     /// What is in force, and what of it may not be what was meant.
@@ -72,20 +109,36 @@ impl Fresh {
     }
 
     fn warnings(&self) -> impl Iterator<Item = &str> {
-        let users = self.users.iter().flat_map(|users| &users.warning);
-        let acl = self.acl.iter().flat_map(|file| &file.warnings);
-        users.chain(acl).map(String::as_str)
+        let users = self.users.iter().flat_map(|users| &users.warnings);
+        let acls = self.acls.iter().flat_map(|file| &file.warnings);
+        users.chain(acls).map(String::as_str)
     }
 
-    fn in_force(&self) -> impl Iterator<Item = String> {
-        let users = self.users.as_ref().map(|users| users.summary.clone());
-        users.into_iter().chain([self.rules()])
+    fn in_force(&self) -> Vec<String> {
+        let users = self.users.iter().flat_map(|users| &users.summaries);
+        let mut sentences: Vec<String> = users.cloned().collect();
+        match self.listeners.first() {
+            Some((_, rules)) if self.is_one_for_all() => sentences.push(self.rules(*rules)),
+            _ => sentences.extend(
+                self.listeners
+                    .iter()
+                    .map(|(name, rules)| format!("{name}: {}", self.rules(*rules))),
+            ),
+        }
+        sentences
     }
 
-    fn rules(&self) -> String {
-        let Some(file) = &self.acl else {
+    fn is_one_for_all(&self) -> bool {
+        self.listeners
+            .iter()
+            .all(|(_, rules)| *rules == self.listeners[0].1)
+    }
+
+    fn rules(&self, rules: Option<usize>) -> String {
+        let Some(index) = rules else {
             return "Every client may read and write every topic (without an ACL file)".to_string();
         };
+        let file = &self.acls[index];
         let lines = match file.acl.line_count() {
             1 => "1 line".to_string(),
             count => format!("{count} lines"),
@@ -102,24 +155,47 @@ impl Fresh {
         for sentence in self.in_force() {
             info!(target: "notice", "{sentence}.");
         }
-        server.broker().set_acl(self.acl);
+        let of_listeners: Vec<_> = self.listeners.iter().map(|(_, rules)| *rules).collect();
+        server.broker().set_acls(self.acls, &of_listeners);
         server.set_gate(self.users.map(|users| users.gate));
     }
 }
 
+/// Each name once, and where it stands for each listener.
+fn each_once<'a>(
+    names: impl Iterator<Item = Option<&'a str>>,
+) -> (Vec<&'a str>, Vec<Option<usize>>) {
+    let mut distinct = Vec::new();
+    let place = |name: Option<&'a str>| {
+        let name = name?;
+        let found = distinct.iter().position(|other| *other == name);
+        Some(found.unwrap_or_else(|| {
+            distinct.push(name);
+            distinct.len() - 1
+        }))
+    };
+    let places = names.map(place).collect();
+    (distinct, places)
+}
+
 #[cfg(feature = "passwords")]
-fn users(path: &str) -> Result<Users, Vec<String>> {
-    let (gate, summary) = crate::passwords::open(path)?;
+fn users(paths: &[&str], of_listeners: &[Option<usize>]) -> Result<Users, Vec<String>> {
+    // A listener without users asks nobody.
+    let of_listeners = of_listeners.iter().map(|index| index.unwrap_or_default());
+    let (gate, summaries) = crate::passwords::open(paths, of_listeners.collect())?;
+    let warnings = paths
+        .iter()
+        .filter_map(|path| crate::passwords::users::warning(path));
     Ok(Users {
         gate,
-        summary,
-        warning: crate::passwords::users::warning(path),
+        summaries,
+        warnings: warnings.collect(),
     })
 }
 
 /// Nothing gets here: the setting is refused.
 #[cfg(not(feature = "passwords"))]
-fn users(_: &str) -> Result<Users, Vec<String>> {
+fn users(_: &[&str], _: &[Option<usize>]) -> Result<Users, Vec<String>> {
     Err(vec!["this midge was built without passwords".to_string()])
 }
 

@@ -564,6 +564,33 @@ fn a_listener_may_have_fewer_clients_than_the_server() {
 }
 
 #[test]
+fn a_listener_may_ask_for_other_client_ids_than_the_server() {
+    let second = ListenerOptions {
+        client_id_prefix: "box-7".to_string(),
+        ..ListenerOptions::default()
+    };
+    let mut world = World::with(Options {
+        listeners: vec![ListenerOptions::default(), second],
+        client_id_prefix: "box-".to_string(),
+        ..Options::default()
+    });
+    for (listener, id, right) in [
+        (0, "box-6", true),
+        (0, "a", false),
+        (1, "box-71", true),
+        (1, "box-6", false),
+        (1, "a", false),
+    ] {
+        world.listener = listener;
+        let client = world.try_connect(connect(V5, id));
+        match right {
+            true => assert_eq!(world.read(client).connack().reason, R::Success, "{id}"),
+            false => world.expect_refused(client, R::NotAuthorized),
+        }
+    }
+}
+
+#[test]
 fn a_listener_may_be_stricter_than_the_server() {
     let mut world = behind(ListenerOptions {
         max_qos: QoS::AtMostOnce,

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Instant;
+
 use common::*;
 use midge::broker::limits::{ListenerOptions, Options};
 use midge::packet::*;
@@ -31,13 +33,18 @@ fn world(users: usize) -> World {
     let mut world = World::with(Options {
         listeners: vec![ListenerOptions {
             allow_anonymous: true,
+            passwords: true,
             ..ListenerOptions::default()
         }],
-        passwords: true,
         ..Options::default()
     });
-    world.gate = Some(Box::new(Door::new(file(users, 3), &[1; 32], world.now)));
+    world.gate = Some(Box::new(door(file(users, 3), world.now)));
     world
+}
+
+/// All listeners have these users.
+fn door(users: Users, now: Instant) -> Door {
+    Door::new(vec![users], Vec::new(), &[1; 32], now)
 }
 
 fn login<'a>(id: &'a str, user: &'a str, password: &'a str) -> Connect<'a> {
@@ -92,6 +99,42 @@ fn the_right_password_of_the_right_user_lets_in_and_nothing_else() {
     world.expect_refused(client, R::BadUserNameOrPassword);
 }
 
+/// Three listeners: two have users of their own, of the same name, and one has none.
+#[test]
+fn each_listener_has_its_own_users() {
+    let of_listener = |passwords| ListenerOptions {
+        passwords,
+        ..ListenerOptions::default()
+    };
+    let mut world = World::with(Options {
+        listeners: [true, true, false].map(of_listener).to_vec(),
+        ..Options::default()
+    });
+    let hash = |password: &str| {
+        let method = Method::Pbkdf2 { iterations: 3 };
+        Hash::new(method, vec![7; 12], password.as_bytes()).to_text()
+    };
+    let users = |password| Users::parse("passwords", &format!("ann:{}\n", hash(password)));
+    let files = [users("in"), users("out")].map(Result::unwrap_or_default);
+    let door = Door::new(files.to_vec(), vec![0, 1, 0], &[1; 32], world.now);
+    world.gate = Some(Box::new(door));
+    // Each twice: whoever is known at one listener is not known at the other.
+    for (listener, password, right) in [
+        (0, "in", true),
+        (1, "in", false),
+        (1, "out", true),
+        (0, "out", false),
+        (0, "in", true),
+        (1, "in", false),
+        (2, "whatever", true),
+    ] {
+        world.listener = listener;
+        let client = from(&mut world, HOME, "ann", password);
+        world.advance(DELAY_MAX);
+        assert_eq!(is_in(&mut world, client), right, "{listener} {password}");
+    }
+}
+
 #[test]
 fn a_turn_does_so_much_and_others_are_served_between() {
     let mut world = world(0);
@@ -99,7 +142,7 @@ fn a_turn_does_so_much_and_others_are_served_between() {
     world.gate = None;
     let other = world.client(V5, "other");
     let waiting = world.try_connect(login("a", "u0", "p0"));
-    let mut door: Box<dyn midge::net::Gate> = Box::new(Door::new(file, &[1; 32], world.now));
+    let mut door: Box<dyn midge::net::Gate> = Box::new(door(file, world.now));
     let mut turn = midge::broker::Turn::default();
     turn.verify.append(&mut world.asked);
     for _ in 0..99 {

@@ -212,9 +212,13 @@ fn a_will_is_published_below_the_mount_point() {
 
 #[test]
 fn the_will_of_a_client_that_waited_for_its_password_has_the_prefix_once() {
-    let mut world = World::with(Options {
-        listeners: listeners(),
+    let guarded = listeners().into_iter().map(|options| ListenerOptions {
         passwords: true,
+        ..options
+    });
+    let guarded = guarded.collect();
+    let mut world = World::with(Options {
+        listeners: guarded,
         ..Options::default()
     });
     let outside = client_at(&mut world, PLAIN, V5, "outside");

@@ -16,9 +16,9 @@ fn users(allow_anonymous: bool) -> Options {
     Options {
         listeners: vec![ListenerOptions {
             allow_anonymous,
+            passwords: true,
             ..ListenerOptions::default()
         }],
-        passwords: true,
         ..Options::default()
     }
 }

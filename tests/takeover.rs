@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use midge::broker::Verdict;
-use midge::broker::limits::{Limits, Options};
+use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::*;
 
 use ReasonCode as R;
@@ -180,7 +180,10 @@ fn who_is_not_let_in_changes_nothing() {
 #[test]
 fn who_does_not_have_the_password_cannot_keep_others_out() {
     let mut world = World::with(Options {
-        passwords: true,
+        listeners: vec![ListenerOptions {
+            passwords: true,
+            ..ListenerOptions::default()
+        }],
         ..Options::default()
     });
     let named = Connect {

@@ -22,11 +22,8 @@ pub enum Entry {
 /// Whether a client may connect. Where there are users, who brings a name must have its password,
 /// also where no name is needed; where there are none, a name opens no door that is closed without
 /// one.
-pub fn may_connect(
-    listener: &ListenerOptions,
-    users: bool,
-    connect: &Connect,
-) -> Result<Entry, Refusal> {
+pub fn may_connect(listener: &ListenerOptions, connect: &Connect) -> Result<Entry, Refusal> {
+    let users = listener.passwords;
     let name = connect.user_name;
     if name.is_some_and(|name| name.len() > Limits::USER_NAME_BYTES_MAX) {
         let why = "a user name must not have more than 1,024 bytes";

@@ -3,17 +3,12 @@
 //! A client has the lines of its user name and of its groups (or those for clients without a
 //! name), then the patterns, which are for everybody. In each of the two, a line that denies beats
 //! all that allow; where no line says anything, the answer is no. So the order of lines matters to
-//! nobody, and they stand under the literal levels that their filters begin with: a question looks
-//! at those that could match, not at all of them.
+//! nobody; how those are found that could match is told in `acl_lines.rs`.
 
 use core::net::IpAddr;
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::rc::Rc;
+use std::collections::BTreeMap;
 
-use super::hash::{Hashed, Seeded};
-use crate::packet::topic;
+use super::acl_lines::{Filters, Found, Question, Rule, Rules};
 
 /// What a client wants to do with a topic; to subscribe, with a Topic Filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +56,11 @@ impl Rights {
     }
 
     pub const READ_WRITE: Rights = Rights(3);
-    const DENY: Rights = Rights(0);
+    pub const DENY: Rights = Rights(0);
 
-    fn name(self) -> &'static str {
-        let found = Rights::ALL.iter().find(|(_, rights)| *rights == self);
-        found.map_or("", |(name, _)| name)
+    /// Bits of [`Access`].
+    pub fn bits(self) -> u8 {
+        self.0
     }
 
     pub fn allows(self, access: Access) -> bool {
@@ -104,6 +99,8 @@ pub struct Identity {
     pub user_name: Option<Box<str>>,
     /// `None` is in no range.
     pub address: Option<IpAddr>,
+    /// The index of the listener it came through; `None` where that is none of those there are.
+    pub listener: Option<usize>,
 }
 
 impl Identity {
@@ -118,27 +115,6 @@ impl Identity {
         let user_name = self.user_name.as_deref().unwrap_or_default();
         self.client_id.contains(wildcards) || user_name.contains(wildcards)
     }
-}
-
-/// A `topic` or `pattern` line.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    pub line: u32,
-    pub rights: Rights,
-    pub filter: Box<str>,
-    /// Where its clients must come from; empty for anywhere.
-    pub ranges: Rc<[AddressRange]>,
-}
-
-/// Lines that stand together.
-#[derive(Clone, Debug, Default)]
-struct Rules {
-    rules: Vec<Rule>,
-    /// By the hash of the levels before the first that is no literal: those of others with the same
-    /// hash do no harm, as all of them are compared.
-    by_start: HashMap<u32, Vec<u32>, Hashed>,
-    /// Levels of the longest such start.
-    levels_max: usize,
 }
 
 /// Whose `topic` lines those are that follow.
@@ -167,11 +143,51 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct Acl {
     nameless: Rules,
-    users: BTreeMap<Box<str>, User>,
+    /// Of users that it does not name: there are none.
+    nobody: Rules,
+    /// Where they stand in `users`.
+    names: BTreeMap<Box<str>, usize>,
+    users: Vec<User>,
     groups: Vec<Group>,
     patterns: Rules,
     /// There is a `subscribe` line: then SUBSCRIBE needs one.
     checks_subscribe: bool,
+}
+
+/// Which lines are those of a client: looked up once, for all that it asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    own: Own,
+    /// Its names must not stand in patterns.
+    is_dangerous: bool,
+    /// Bits of [`Access`]: what it may do with every topic that begins with no `$`.
+    everything: u8,
+    /// The same, but for topics that its own lines deny.
+    not_denied: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Own {
+    #[default]
+    None,
+    Nameless,
+    User(usize),
+}
+
+impl Standing {
+    /// Where there are no rules.
+    pub const FREE: Standing = Standing {
+        own: Own::None,
+        is_dangerous: false,
+        everything: Rights::READ_WRITE.0,
+        not_denied: Rights::READ_WRITE.0,
+    };
+
+    /// Whether no line need be looked at.
+    #[inline]
+    pub fn may_do_all(&self, access: Access, topic: &[u8]) -> bool {
+        self.everything & access.bit() != 0 && !topic.starts_with(b"$")
+    }
 }
 
 /// The answer, and what decides.
@@ -193,20 +209,13 @@ pub enum Because<'a> {
     NoSubscribeLines,
 }
 
-#[derive(Clone, Copy)]
-struct Question<'a> {
-    who: &'a Identity,
-    access: Access,
-    topic: &'a [u8],
-}
-
 impl Acl {
     /// Adds a `topic` line.
     pub fn add_topic(&mut self, section: &Section, rule: Rule) {
         self.note(&rule);
         match section {
             Section::Nameless => self.nameless.add(rule),
-            Section::User(name) => self.users.entry(name.clone()).or_default().rules.add(rule),
+            Section::User(name) => self.user(name).rules.add(rule),
             Section::Group(index) => self.groups[*index].rules.add(rule),
         }
     }
@@ -233,12 +242,24 @@ impl Acl {
         })
     }
 
+    fn user(&mut self, name: &str) -> &mut User {
+        let at = match self.names.get(name) {
+            Some(at) => *at,
+            None => {
+                self.names.insert(name.into(), self.users.len());
+                self.users.push(User::default());
+                self.users.len() - 1
+            }
+        };
+        &mut self.users[at]
+    }
+
     /// `topic` and `pattern` lines.
     pub fn line_count(&self) -> usize {
-        let users = self.users.values().map(|user| &user.rules);
+        let users = self.users.iter().map(|user| &user.rules);
         let groups = self.groups.iter().map(|group| &group.rules);
         let all = users.chain(groups).chain([&self.nameless, &self.patterns]);
-        all.map(|rules| rules.rules.len()).sum()
+        all.map(Rules::len).sum()
     }
 
     pub fn group_count(&self) -> usize {
@@ -247,7 +268,7 @@ impl Acl {
 
     /// Makes a user a member of a group; returns of how many it is one now.
     pub fn add_member(&mut self, group: usize, user_name: &str) -> usize {
-        let user = self.users.entry(user_name.into()).or_default();
+        let user = self.user(user_name);
         if !user.groups.contains(&group) {
             user.groups.push(group);
         }
@@ -268,14 +289,17 @@ impl Acl {
             return allowed(Because::NoSubscribeLines);
         }
         let question = Question { who, access, topic };
-        let own = self.own(question);
+        let mut own = Found::default();
+        for rules in self.own_and_groups(self.own_of(who)) {
+            rules.find(question, Filters::Literal, &mut own);
+        }
         if let Some(rule) = own.denies {
             return denied(Because::Topic(rule));
         }
         if let Some(rule) = own.allows {
             return allowed(Because::Topic(rule));
         }
-        if who.is_dangerous() && !self.patterns.rules.is_empty() {
+        if who.is_dangerous() && !self.patterns.is_empty() {
             return denied(Because::DangerousName);
         }
         let mut patterns = Found::default();
@@ -292,264 +316,81 @@ impl Acl {
         }
     }
 
-    /// What the lines of a user and of its groups say.
-    fn own(&self, question: Question) -> Found<'_> {
-        let mut found = Found::default();
-        match &question.who.user_name {
-            None => self.nameless.find(question, Filters::Literal, &mut found),
-            Some(name) => {
-                let Some(user) = self.users.get(name) else {
-                    return found;
-                };
-                user.rules.find(question, Filters::Literal, &mut found);
-                for index in &user.groups {
-                    let rules = &self.groups[*index].rules;
-                    rules.find(question, Filters::Literal, &mut found);
-                }
-            }
+    /// Which lines are those of a client, for [`Acl::allows`].
+    pub fn standing(&self, who: &Identity) -> Standing {
+        let own = self.own_of(who);
+        let mut not_denied = 0;
+        let mut can_deny = false;
+        for rules in self.own_and_groups(own) {
+            not_denied |= rules.everything();
+            can_deny |= rules.can_deny();
         }
-        found
-    }
-}
-
-/// The first line that denies, and the first that allows.
-#[derive(Default)]
-struct Found<'a> {
-    denies: Option<&'a Rule>,
-    allows: Option<&'a Rule>,
-}
-
-impl<'a> Found<'a> {
-    /// The first line of that kind so far.
-    fn first(&mut self, rights: Rights) -> &mut Option<&'a Rule> {
-        match rights {
-            Rights::DENY => &mut self.denies,
-            _ => &mut self.allows,
+        let is_dangerous = who.is_dangerous();
+        // Patterns are asked where its own lines say nothing.
+        if !is_dangerous && !self.patterns.can_deny() {
+            not_denied |= self.patterns.everything();
         }
-    }
-}
-
-/// Whether `%c` and `%u` stand for the names of the client.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Filters {
-    Literal,
-    Patterns,
-}
-
-impl Rules {
-    fn add(&mut self, rule: Rule) {
-        let (mut start, mut count) = (Start::new(), 0);
-        for level in literal_levels(&rule.filter) {
-            start.add(level.as_bytes());
-            count += 1;
-        }
-        self.levels_max = self.levels_max.max(count);
-        let same_start = self.by_start.entry(start.key()).or_default();
-        same_start.push(self.rules.len() as u32);
-        self.rules.push(rule);
-    }
-
-    fn find<'a>(&'a self, question: Question, filters: Filters, found: &mut Found<'a>) {
-        if self.rules.is_empty() {
-            return;
-        }
-        let mut start = Start::new();
-        self.find_with(start, question, filters, found);
-        let levels = question.topic.split(|byte| *byte == b'/');
-        for level in levels.take(self.levels_max) {
-            start.add(level);
-            self.find_with(start, question, filters, found);
+        Standing {
+            own,
+            is_dangerous,
+            everything: if can_deny { 0 } else { not_denied },
+            not_denied,
         }
     }
 
-    /// Among those with the same start.
-    fn find_with<'a>(
-        &'a self,
-        start: Start,
-        question: Question,
-        filters: Filters,
-        found: &mut Found<'a>,
-    ) {
-        let indices = self.by_start.get(&start.key());
-        for index in indices.into_iter().flatten() {
-            let rule = &self.rules[*index as usize];
-            let first = found.first(rule.rights);
-            if first.is_none_or(|first| rule.line < first.line) && rule.applies(question, filters) {
-                *first = Some(rule);
+    /// What [`Acl::decide`] says, sooner: whether a client of that standing may do that with a
+    /// topic.
+    #[inline(always)]
+    pub fn allows(&self, standing: &Standing, question: Question) -> bool {
+        let (rules, groups) = self.own(standing.own);
+        let denies = |rules: &Rules| rules.denies(question, Filters::Literal);
+        if denies(rules) || !groups.is_empty() && self.groups(groups).any(denies) {
+            return false;
+        }
+        standing.not_denied & question.access.bit() != 0 && !question.topic.starts_with(b"$")
+            || self.a_line_allows(standing, question)
+    }
+
+    /// Where none of its own lines denies it.
+    #[inline(never)]
+    fn a_line_allows(&self, standing: &Standing, question: Question) -> bool {
+        let (rules, groups) = self.own(standing.own);
+        let allows = |rules: &Rules| rules.allows(question, Filters::Literal);
+        if allows(rules) || self.groups(groups).any(allows) {
+            return true;
+        }
+        let patterns = &self.patterns;
+        !standing.is_dangerous
+            && !patterns.denies(question, Filters::Patterns)
+            && patterns.allows(question, Filters::Patterns)
+    }
+
+    fn own_of(&self, who: &Identity) -> Own {
+        match &who.user_name {
+            None => Own::Nameless,
+            Some(name) => self.names.get(name).map_or(Own::None, |at| Own::User(*at)),
+        }
+    }
+
+    /// The lines of a user, and the groups whose lines are its own too.
+    #[inline]
+    fn own(&self, own: Own) -> (&Rules, &[usize]) {
+        match own {
+            Own::None => (&self.nobody, &[]),
+            Own::Nameless => (&self.nameless, &[]),
+            Own::User(at) => {
+                let User { rules, groups } = &self.users[at];
+                (rules, groups)
             }
         }
     }
-}
 
-impl Rule {
-    fn applies(&self, question: Question, filters: Filters) -> bool {
-        let Question { who, access, topic } = question;
-        if self.rights != Rights::DENY && !self.rights.allows(access) {
-            return false;
-        }
-        let is_from = |range: &AddressRange| who.address.is_some_and(|from| range.contains(from));
-        if !self.ranges.is_empty() && !self.ranges.iter().any(is_from) {
-            return false;
-        }
-        // As it is written: no client gets there by calling itself $SYS.
-        if topic.starts_with(b"$") && !self.filter.starts_with('$') {
-            return false;
-        }
-        let filter = match filters {
-            Filters::Literal => Cow::Borrowed(&*self.filter),
-            Filters::Patterns => match expand(&self.filter, who) {
-                Some(filter) => filter,
-                None => return false,
-            },
-        };
-        match access {
-            Access::Read | Access::Write => topic::matches(filter.as_bytes(), topic),
-            Access::Subscribe => covers(filter.as_bytes(), topic),
-        }
-    }
-}
-
-/// As it may stand in the file.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.rights.name(), self.filter)
-    }
-}
-
-/// The levels before the first with a wildcard, or with what a pattern may replace.
-fn literal_levels(filter: &str) -> impl Iterator<Item = &str> {
-    let is_literal = |level: &&str| !level.contains(['+', '#', '%']);
-    filter.split('/').take_while(is_literal)
-}
-
-/// The hash of some levels, one after the other. Nothing need be secret about it: whatever topic
-/// somebody chooses, it is compared with lines that the operator wrote.
-#[derive(Clone, Copy)]
-struct Start {
-    hash: Seeded,
-    sum: u64,
-    levels: usize,
-}
-
-impl Start {
-    fn new() -> Start {
-        Start {
-            hash: Seeded::new(0),
-            sum: 0,
-            levels: 0,
-        }
+    fn groups(&self, indices: &[usize]) -> impl Iterator<Item = &Rules> {
+        indices.iter().map(|index| &self.groups[*index].rules)
     }
 
-    fn add(&mut self, level: &[u8]) {
-        self.sum = self.sum.wrapping_add(self.hash.level(level, self.levels));
-        self.levels += 1;
-    }
-
-    fn key(&self) -> u32 {
-        (self.sum >> 32) as u32
-    }
-}
-
-/// A pattern with the names of a client in it; `None` where it asks for one that there is not.
-fn expand<'a>(pattern: &'a str, who: &Identity) -> Option<Cow<'a, str>> {
-    if !pattern.contains('%') {
-        return Some(Cow::Borrowed(pattern));
-    }
-    let mut expanded = String::with_capacity(pattern.len() + who.client_id.len());
-    let mut rest = pattern;
-    while let Some(at) = rest.find('%') {
-        expanded += &rest[..at];
-        rest = &rest[at..];
-        let name = match rest.as_bytes() {
-            [_, b'c', ..] => Some(&*who.client_id),
-            [_, b'u', ..] => Some(who.user_name.as_deref()?),
-            _ => None,
-        };
-        let taken = if name.is_some() { 2 } else { 1 };
-        expanded += name.unwrap_or("%");
-        rest = &rest[taken..];
-    }
-    expanded += rest;
-    Some(Cow::Owned(expanded))
-}
-
-/// Whether a filter matches every topic that `narrow` matches.
-fn covers(wide: &[u8], narrow: &[u8]) -> bool {
-    let mut wanted = narrow.split(|byte| *byte == b'/');
-    for level in wide.split(|byte| *byte == b'/') {
-        match (level, wanted.next()) {
-            (b"#", _) => return true,
-            (_, Some(b"#")) => return false,
-            (b"+", Some(_)) => {}
-            (literal, Some(level)) if literal == level => {}
-            _ => return false,
-        }
-    }
-    wanted.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_covers_another_where_it_matches_all_that_the_other_does() {
-        for (wide, narrow, expected) in [
-            ("#", "a/+/#", true),
-            ("a/#", "a", true),
-            ("a/#", "a/#", true),
-            ("a/#", "a/+/b", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a/+", true),
-            ("a/+", "a/#", false),
-            ("a/+", "+/b", false),
-            ("a/b", "a/+", false),
-            ("+/b", "a/b", true),
-            ("+/b", "+/b/c", false),
-            ("+/b/c", "+/b", false),
-            ("a", "b", false),
-        ] {
-            let covered = covers(wide.as_bytes(), narrow.as_bytes());
-            assert_eq!(covered, expected, "{wide} and {narrow}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_takes_the_names_as_they_are() {
-        let who = Identity {
-            client_id: "%u/c".into(),
-            user_name: Some("u".into()),
-            address: None,
-        };
-        let nameless = Identity {
-            user_name: None,
-            ..who.clone()
-        };
-        for (pattern, expected) in [
-            ("a", "a"),
-            ("%c", "%u/c"),
-            ("%u-%c/%u", "u-%u/c/u"),
-            ("%%c%", "%%u/c%"),
-            ("%d/%", "%d/%"),
-        ] {
-            assert_eq!(expand(pattern, &who).as_deref(), Some(expected));
-        }
-        assert_eq!(expand("a/%u", &nameless), None);
-    }
-
-    #[test]
-    fn lines_stand_under_their_literal_levels() {
-        for (filter, start) in [
-            ("a/b", &["a", "b"][..]),
-            ("a/b/#", &["a", "b"]),
-            ("a/+/b", &["a"]),
-            ("#", &[]),
-            ("/+", &[""]),
-            ("a/b%c/d", &["a"]),
-            ("%u", &[]),
-            ("/a/+", &["", "a"]),
-        ] {
-            assert!(literal_levels(filter).eq(start.iter().copied()), "{filter}");
-        }
+    fn own_and_groups(&self, own: Own) -> impl Iterator<Item = &Rules> {
+        let (rules, groups) = self.own(own);
+        [rules].into_iter().chain(self.groups(groups))
     }
 }

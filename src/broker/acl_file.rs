@@ -21,7 +21,8 @@
 use core::net::IpAddr;
 use std::rc::Rc;
 
-use super::acl::{Acl, AddressRange, Rights, Rule, Section};
+use super::acl::{Acl, AddressRange, Rights, Section};
+use super::acl_lines::Rule;
 use super::limits::Limits;
 use super::printable::Printable;
 use crate::packet::TopicFilter;
@@ -32,8 +33,19 @@ pub struct AclFile {
     /// As it was named, for who is told of a line.
     pub name: Box<str>,
     pub acl: Acl,
+    text: Box<[u8]>,
     /// `file:line: sentence`: what may not be what was meant.
     pub warnings: Vec<String>,
+}
+
+impl AclFile {
+    /// A line as it is written, from 1 on.
+    pub fn line(&self, number: u32) -> &str {
+        let mut lines = self.text.split(|byte| *byte == b'\n');
+        let line = lines.nth(number.saturating_sub(1) as usize);
+        let line = line.and_then(|line| std::str::from_utf8(line).ok());
+        line.unwrap_or_default().trim_matches(is_blank)
+    }
 }
 
 /// Reads what stands in a file; `name` is for its errors, `file:line: sentence`.
@@ -60,6 +72,7 @@ pub fn parse(name: &str, text: &[u8]) -> Result<AclFile, String> {
     Ok(AclFile {
         name: name.into(),
         acl: reader.acl,
+        text: text.into(),
         warnings: reader.warnings.into_iter().map(at_line).collect(),
     })
 }
@@ -143,12 +156,7 @@ impl Reader {
         check_text(filter)?;
         TopicFilter::parse(filter)
             .map_err(|refusal| format!("\"{}\": {}", Printable(filter), refusal.why))?;
-        let rule = Rule {
-            line: self.line,
-            rights,
-            filter: filter.into(),
-            ranges: self.ranges.clone(),
-        };
+        let rule = Rule::new(self.line, rights, filter, self.ranges.clone());
         if keyword == "topic" {
             self.acl.add_topic(&self.section, rule);
             return Ok(());

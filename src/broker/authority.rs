@@ -1,21 +1,23 @@
-//! Whether a session may do what it is about to do, by the ACL file in force.
+//! Whether a session may do what it is about to do, by the ACL files in force.
 //!
 //! Asked wherever a message goes: when it is published, for each client that it is to be sent to,
-//! again when it has waited, and for what is retained. So answers are remembered: each session has
-//! a small table of topics, bounded, gone as soon as there are other rules. Without an ACL file
-//! everything is allowed, and all of this is one comparison.
+//! again when it has waited, and for what is retained. Without an ACL file everything is allowed,
+//! and all of this is one comparison; what it costs otherwise is kept low by `decisions.rs`.
 //!
-//! As who a client connected stays with its session, so that what comes while it is away can be
-//! judged. A session that was brought back at a start has not said yet who it is: what waits for
-//! it is judged when it is sent.
+//! Each listener has its own rules, or none: those count through which a client came. As who it
+//! connected stays with its session, and with what is retained, so that what comes while it is
+//! away can be judged, after a restart too (`kept.rs`). Where records do not say it, as they were
+//! written while nobody asked, what waits for a session is judged when its client is back.
 
-use core::net::IpAddr;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use log::warn;
 
-use super::acl::{Access, Acl, Identity};
+use super::acl::{Access, Acl, Identity, Standing};
 use super::acl_file::AclFile;
+use super::acl_lines::Question;
+use super::decisions::{Asked, Who};
 use super::hash::Seeded;
 use super::limits::Limits;
 use super::printable::Printable;
@@ -27,103 +29,63 @@ use crate::packet::{Refusal, TopicFilter, TopicName};
 /// The rules in force.
 #[derive(Debug)]
 pub(super) struct Authority {
-    acl: Option<Box<Acl>>,
+    acls: Vec<Acl>,
+    /// Which of them holds, by listener.
+    of_listeners: Vec<Rules>,
+    /// For who came through a listener that is not known.
+    of_others: Rules,
     /// Of the rules: answers by earlier ones are void.
     generation: u64,
     hash: Seeded,
 }
 
-/// As what a client connected, and what it may do.
+/// What holds for the clients of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    /// Everything is allowed.
+    None,
+    Acl(usize),
+    /// Nothing is: nobody knows which rules they would be.
+    Unknown,
+}
+
+/// What an ACL says, or all of them or none.
+#[derive(Clone, Copy)]
+enum Law<'a> {
+    Free,
+    Acl(&'a Acl),
+    Closed,
+}
+
+/// Who published what is retained, and whether it may still: as it was found last.
 #[derive(Debug)]
-pub struct Who {
+pub struct Source {
     pub identity: Rc<Identity>,
-    generation: u64,
-    /// None, or a power of 2 of them; a topic has its place by its hash.
-    decisions: Vec<Decision>,
+    /// Twice the generation of the rules it was found by, and 1 if they allow it: there are very
+    /// many of these.
+    judged: Cell<u64>,
 }
 
-/// A topic that is asked for, often more than once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
-    topic: &'a [u8],
-    hash: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Decision {
-    /// Empty where there is none; its memory is used again.
-    topic: Vec<u8>,
-    /// Bits of [`Access`].
-    known: u8,
-    allowed: u8,
-}
-
-impl Who {
-    pub fn new(identity: Identity) -> Who {
-        Who {
-            identity: Rc::new(identity),
-            generation: 0,
-            decisions: Vec::new(),
+impl Source {
+    /// Whose right was not looked at.
+    pub fn new(identity: Rc<Identity>) -> Source {
+        Source {
+            identity,
+            judged: Cell::new(0),
         }
     }
 
-    /// The answer, if it is known.
-    fn recall(&self, access: Access, asked: Asked) -> Option<bool> {
-        let mask = self.decisions.len().checked_sub(1)?;
-        let decision = &self.decisions[asked.hash as usize & mask];
-        let is_known = decision.known & access.bit() != 0 && *decision.topic == *asked.topic;
-        is_known.then_some(decision.allowed & access.bit() != 0)
-    }
-
-    /// The place of a topic, if there are any.
-    fn place(&mut self, hash: u64) -> Option<&mut Decision> {
-        let mask = self.decisions.len().checked_sub(1)?;
-        self.decisions.get_mut(hash as usize & mask)
-    }
-
-    /// Remembers an answer; in the place of another topic's only where there may be no more places.
-    fn remember(&mut self, access: Access, asked: Asked, hash: Seeded, allowed: bool) {
-        let Asked { topic, hash: at } = asked;
-        loop {
-            let count = self.decisions.len();
-            let is_full = count == Limits::DECISIONS_PER_SESSION;
-            match self.place(at) {
-                Some(place) if place.topic.is_empty() || *place.topic == *topic || is_full => {
-                    if *place.topic != *topic {
-                        place.topic.clear();
-                        place.topic.extend_from_slice(topic);
-                        (place.known, place.allowed) = (0, 0);
-                    }
-                    place.known |= access.bit();
-                    place.allowed |= if allowed { access.bit() } else { 0 };
-                    return;
-                }
-                Some(_) | None => self.grow((2 * count).max(2), hash),
-            }
-        }
-    }
-
-    fn grow(&mut self, count: usize, hash: Seeded) {
-        let old = std::mem::replace(&mut self.decisions, vec![Decision::default(); count]);
-        for decision in old.into_iter().filter(|old| !old.topic.is_empty()) {
-            let at = hash.bytes(&decision.topic);
-            if let Some(place) = self.place(at) {
-                *place = decision;
-            }
-        }
-    }
-
-    pub fn check_invariants(&self) {
-        assert!(self.decisions.len() <= Limits::DECISIONS_PER_SESSION);
-        let fits = |topic: &[u8]| topic.len() <= Limits::DECISION_TOPIC_BYTES;
-        assert!(self.decisions.iter().all(|one| fits(&one.topic)));
+    pub fn who(&self) -> &Identity {
+        &self.identity
     }
 }
 
 impl Authority {
     pub fn new(hash: Seeded) -> Authority {
         Authority {
-            acl: None,
+            acls: Vec::new(),
+            of_listeners: Vec::new(),
+            of_others: Rules::None,
             generation: 0,
             hash,
         }
@@ -132,95 +94,170 @@ impl Authority {
     /// Whether there are rules.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.acl.is_some()
+        !self.acls.is_empty()
+    }
+
+    #[inline(always)]
+    fn law(&self, who: &Identity) -> Law<'_> {
+        let rules = match who.listener {
+            Some(index) => self.of_listeners.get(index).unwrap_or(&self.of_others),
+            None => &self.of_others,
+        };
+        match *rules {
+            Rules::None => Law::Free,
+            Rules::Acl(index) => Law::Acl(&self.acls[index]),
+            Rules::Unknown => Law::Closed,
+        }
+    }
+
+    /// Looks up whether somebody may do that, with nothing at hand.
+    fn decide(&self, who: &Identity, access: Access, topic: &[u8]) -> bool {
+        match self.law(who) {
+            Law::Free => true,
+            Law::Acl(acl) => acl.decide(who, access, topic).allowed,
+            Law::Closed => false,
+        }
     }
 
     /// For those that are asked next.
     #[inline]
     pub fn asked<'a>(&self, topic: TopicName<'a>) -> Asked<'a> {
-        let topic = topic.as_bytes();
-        let hash = match self.is_on() {
-            true => self.hash.bytes(topic),
-            false => 0,
-        };
-        Asked { topic, hash }
+        Asked::new(topic.as_bytes())
     }
 
-    /// Whether a session may do that with a topic.
+    /// Whether a session may read or write a topic.
     #[inline]
-    pub fn allows(&self, session: &mut Session, access: Access, asked: Asked) -> bool {
-        match &self.acl {
-            None => true,
-            Some(acl) => self.ask(acl, session, access, asked),
+    pub fn allows(&self, session: &mut Session, access: Access, asked: &Asked) -> bool {
+        !self.is_on() || self.ask(session, access, asked)
+    }
+
+    #[inline]
+    fn ask(&self, session: &mut Session, access: Access, asked: &Asked) -> bool {
+        let known = match &session.who {
+            Some(who) if who.generation == self.generation => self.recall(who, access, asked),
+            Some(_) | None => None,
+        };
+        known.unwrap_or_else(|| self.find_out(session, access, asked))
+    }
+
+    /// What is known of somebody by the rules in force.
+    #[inline]
+    fn recall(&self, who: &Who, access: Access, asked: &Asked) -> Option<bool> {
+        if who.standing.may_do_all(access, asked.topic) {
+            return Some(true);
         }
+        let hash = asked.hash(&self.hash);
+        who.decisions.recall(access, asked.topic, hash)
     }
 
     #[inline(never)]
-    fn ask(&self, acl: &Acl, session: &mut Session, access: Access, asked: Asked) -> bool {
+    fn find_out(&self, session: &mut Session, access: Access, asked: &Asked) -> bool {
         let Some(who) = &mut session.who else {
             return session.connection.is_none();
         };
-        if who.generation != self.generation {
-            who.generation = self.generation;
-            who.decisions = Vec::new();
-        }
-        if let Some(allowed) = who.recall(access, asked) {
-            return allowed;
-        }
-        let allowed = acl.decide(&who.identity, access, asked.topic).allowed;
-        if asked.topic.len() <= Limits::DECISION_TOPIC_BYTES {
-            who.remember(access, asked, self.hash, allowed);
+        self.refresh(who);
+        let topic = asked.topic;
+        let allowed = self.look_up(who, access, topic);
+        if topic.len() <= Limits::DECISION_TOPIC_BYTES {
+            let hash = asked.hash(&self.hash);
+            who.decisions.remember(access, topic, hash, allowed);
         }
         allowed
+    }
+
+    /// Answers by other rules are forgotten, and its lines are looked up.
+    #[inline]
+    fn refresh(&self, who: &mut Who) {
+        if who.generation != self.generation {
+            self.make_acquaintance(who);
+        }
+    }
+
+    #[cold]
+    fn make_acquaintance(&self, who: &mut Who) {
+        who.generation = self.generation;
+        who.decisions.clear();
+        who.standing = match self.law(&who.identity) {
+            Law::Free => Standing::FREE,
+            Law::Acl(acl) => acl.standing(&who.identity),
+            Law::Closed => Standing::default(),
+        };
+    }
+
+    /// The standing is that by the rules in force.
+    #[inline(always)]
+    fn look_up(&self, who: &Who, access: Access, topic: &[u8]) -> bool {
+        let acl = match self.law(&who.identity) {
+            Law::Free => return true,
+            Law::Acl(acl) => acl,
+            Law::Closed => return false,
+        };
+        let who_asks = Question {
+            who: &who.identity,
+            access,
+            topic,
+        };
+        acl.allows(&who.standing, who_asks)
     }
 
     /// The same, and nothing is remembered: where one topic after the other comes by once, and of
     /// members of a group who are asked in turn.
     #[inline]
-    pub fn would_allow(&self, session: &Session, access: Access, asked: Asked) -> bool {
-        match &self.acl {
-            None => true,
-            Some(acl) => self.look_up(acl, session, access, asked),
-        }
+    pub fn would_allow(&self, session: &Session, access: Access, asked: &Asked) -> bool {
+        !self.is_on() || self.ask_once(session, access, asked)
     }
 
     #[inline(never)]
-    fn look_up(&self, acl: &Acl, session: &Session, access: Access, asked: Asked) -> bool {
+    fn ask_once(&self, session: &Session, access: Access, asked: &Asked) -> bool {
+        let topic = asked.topic;
         match &session.who {
             None => session.connection.is_none(),
+            Some(who) if who.generation != self.generation => {
+                self.decide(&who.identity, access, topic)
+            }
             Some(who) => {
-                let known = match who.generation == self.generation {
-                    true => who.recall(access, asked),
-                    false => None,
-                };
-                known.unwrap_or_else(|| acl.decide(&who.identity, access, asked.topic).allowed)
+                let known = self.recall(who, access, asked);
+                known.unwrap_or_else(|| self.look_up(who, access, topic))
             }
         }
     }
 
     /// Whether a session may be sent what is retained: it may read it, and whoever published it
-    /// may still write it. Who that was is not known after a start.
+    /// may still write it.
     #[inline]
-    pub fn allows_replay(&self, session: &Session, entry: &Entry) -> bool {
-        match &self.acl {
-            None => true,
-            Some(acl) => self.look_up_replay(acl, session, entry),
-        }
+    pub fn allows_replay(&self, session: &mut Session, entry: &Entry) -> bool {
+        !self.is_on() || self.ask_replay(session, entry)
     }
 
     #[inline(never)]
-    fn look_up_replay(&self, acl: &Acl, session: &Session, entry: &Entry) -> bool {
-        let topic = entry.message.topic();
+    fn ask_replay(&self, session: &mut Session, entry: &Entry) -> bool {
+        let Some(who) = &mut session.who else {
+            return session.connection.is_none();
+        };
+        self.refresh(who);
+        let topic = entry.message.topic().as_bytes();
+        let reads =
+            who.standing.may_do_all(Access::Read, topic) || self.look_up(who, Access::Read, topic);
         let source = entry.source.as_ref();
-        self.look_up(acl, session, Access::Read, self.asked(topic))
-            && source
-                .is_none_or(|source| acl.decide(source, Access::Write, topic.as_bytes()).allowed)
+        reads && source.is_none_or(|source| self.may_still_write(source, topic))
     }
 
-    /// Who publishes, for what is retained.
-    pub fn source(&self, session: &Session) -> Option<Rc<Identity>> {
-        let who = self.acl.as_ref().and(session.who.as_ref())?;
-        Some(who.identity.clone())
+    #[inline]
+    fn may_still_write(&self, source: &Source, topic: &[u8]) -> bool {
+        if source.judged.get() >> 1 != self.generation {
+            let allowed = self.decide(&source.identity, Access::Write, topic);
+            source.judged.set(self.generation << 1 | u64::from(allowed));
+        }
+        source.judged.get() & 1 != 0
+    }
+
+    /// Who publishes what is retained now, as it may.
+    pub fn source(&self, session: &Session) -> Option<Source> {
+        let who = session.who.as_ref().filter(|_| self.is_on())?;
+        Some(Source {
+            identity: who.identity.clone(),
+            judged: Cell::new(self.generation << 1 | 1),
+        })
     }
 }
 
@@ -228,8 +265,31 @@ impl Broker {
     /// The rules are those of this file from now on, for messages that wait too; without one,
     /// everything is allowed.
     pub fn set_acl(&mut self, file: Option<AclFile>) {
-        self.authority.generation += 1;
-        self.authority.acl = file.map(|file| Box::new(file.acl));
+        let holds = file.as_ref().map(|_| 0);
+        let of_listeners = vec![holds; self.options.listeners.len()];
+        self.set_acls(file.into_iter().collect(), &of_listeners);
+    }
+
+    /// The same where each listener has rules of its own, or none: by listener the index of its
+    /// file.
+    pub fn set_acls(&mut self, files: Vec<AclFile>, of_listeners: &[Option<usize>]) {
+        let rules = |index: &Option<usize>| index.map_or(Rules::None, Rules::Acl);
+        let rules: Vec<Rules> = of_listeners.iter().map(rules).collect();
+        let is_there = |rules: &Rules| match *rules {
+            Rules::Acl(index) => index < files.len(),
+            Rules::None | Rules::Unknown => true,
+        };
+        assert!(rules.iter().all(is_there), "rules that nobody has read");
+        let is_same = rules.iter().all(|one| *one == rules[0]);
+        let authority = &mut self.authority;
+        authority.of_others = match (rules.first(), is_same) {
+            (None, _) => Rules::None,
+            (Some(all), true) => *all,
+            (Some(_), false) => Rules::Unknown,
+        };
+        authority.of_listeners = rules;
+        authority.generation += 1;
+        authority.acls = files.into_iter().map(|file| file.acl).collect();
         let connected: Vec<_> = self
             .connections
             .iter()
@@ -237,25 +297,34 @@ impl Broker {
             .collect();
         for (id, session) in connected {
             if self.sessions[session].who.is_none() {
-                self.introduce(id, session, None);
+                let client_id = self.sessions[session].client_id.clone();
+                let who = self.introduce(id, &client_id, None);
+                let session = &mut self.sessions[session];
+                session.who = who;
+                self.journal.session(session, session.expiry_interval, 0);
             }
         }
     }
 
-    /// Notes as who a client has connected, if anybody may ask.
+    /// As who a client connects, if anybody may ask.
     pub(super) fn introduce(
-        &mut self,
+        &self,
         id: ConnectionId,
-        session: SessionId,
+        client_id: &str,
         user_name: Option<&str>,
-    ) {
-        let matters = self.authority.acl.is_some() || user_name.is_some();
-        let address = self.connections[id].peer.ip();
-        let session = &mut self.sessions[session];
-        session.who = matters.then(|| {
-            let identity = identity(&session.client_id, user_name, address);
-            Box::new(Who::new(identity))
-        });
+    ) -> Option<Box<Who>> {
+        let matters = self.authority.is_on() || user_name.is_some();
+        matters.then(|| Box::new(Who::new(self.identity(id, client_id, user_name))))
+    }
+
+    fn identity(&self, id: ConnectionId, client_id: &str, user_name: Option<&str>) -> Identity {
+        let connection = &self.connections[id];
+        Identity {
+            client_id: client_id.into(),
+            user_name: user_name.map(Into::into),
+            address: connection.peer.ip(),
+            listener: Some(connection.listener),
+        }
     }
 
     /// Whether a session may publish to a topic.
@@ -266,7 +335,7 @@ impl Broker {
     ) -> Result<(), Refusal> {
         access::may_publish(topic)?;
         let is_on = self.authority.is_on();
-        match !is_on || self.may(session, Access::Write, self.authority.asked(topic)) {
+        match !is_on || self.may(session, Access::Write, &self.authority.asked(topic)) {
             true => Ok(()),
             false => Err(access::no_line_to_write()),
         }
@@ -281,12 +350,12 @@ impl Broker {
         user_name: Option<&str>,
         topic: &str,
     ) {
-        let Some(acl) = &self.authority.acl else {
+        if !self.authority.is_on() {
             return;
-        };
-        let peer = &self.connections[id].peer;
-        let who = identity(client_id, user_name, peer.ip());
-        if !acl.decide(&who, Access::Write, topic.as_bytes()).allowed {
+        }
+        let who = self.identity(id, client_id, user_name);
+        if !self.authority.decide(&who, Access::Write, topic.as_bytes()) {
+            let peer = &self.connections[id].peer;
             let (client_id, topic) = (Printable(client_id), Printable(topic));
             let why = access::no_line_to_write().why;
             warn!(
@@ -298,7 +367,7 @@ impl Broker {
 
     /// Whether a session may do that with a topic.
     #[inline]
-    pub(super) fn may(&mut self, session: SessionId, access: Access, asked: Asked) -> bool {
+    pub(super) fn may(&mut self, session: SessionId, access: Access, asked: &Asked) -> bool {
         !self.authority.is_on() || {
             let session = &mut self.sessions[session];
             self.authority.allows(session, access, asked)
@@ -310,21 +379,15 @@ impl Broker {
         session: SessionId,
         filter: TopicFilter,
     ) -> Result<(), Refusal> {
-        let (Some(acl), Some(who)) = (&self.authority.acl, &self.sessions[session].who) else {
+        let Some(who) = &self.sessions[session].who else {
             return Ok(());
         };
         let filter = filter.as_str().as_bytes();
-        match acl.decide(&who.identity, Access::Subscribe, filter).allowed {
+        let is_on = self.authority.is_on();
+        let who = &who.identity;
+        match !is_on || self.authority.decide(who, Access::Subscribe, filter) {
             true => Ok(()),
             false => Err(access::no_line_to_subscribe()),
         }
-    }
-}
-
-fn identity(client_id: &str, user_name: Option<&str>, address: Option<IpAddr>) -> Identity {
-    Identity {
-        client_id: client_id.into(),
-        user_name: user_name.map(Into::into),
-        address,
     }
 }

@@ -6,16 +6,16 @@ use super::access::Entry;
 use super::aliases::Aliases;
 use super::connection::{Connection, Phase};
 use super::deadlines::{Millis, Timer};
+use super::decisions::Who;
 use super::ending::Will;
 use super::limits::Limits;
-use super::message::{Content, Message, check_properties, put_forwarded};
+use super::message::check_properties;
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::verify::Vouched;
 use super::{Broker, ConnectionId, SessionId, access, mount};
 use crate::packet::{
-    self, ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal,
-    TopicName, Version,
+    ConnAck, Connect, Packet, PropertyBlock, PropertyId, Publish, QoS, ReasonCode, Refusal, Version,
 };
 
 /// What the server decides about a CONNECT that it accepts.
@@ -123,8 +123,7 @@ impl Broker {
             return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, why));
         }
         if vouched == Vouched::No {
-            let users = self.options.passwords;
-            match access::may_connect(self.listener(id), users, connect) {
+            match access::may_connect(self.listener(id), connect) {
                 Ok(Entry::Open) => {}
                 Ok(Entry::ByPassword) => return Ok(None),
                 Err(refusal) => {
@@ -136,7 +135,7 @@ impl Broker {
         self.check_will(id, connect)?;
         let keep_alive = self.keep_alive(connect)?;
         let client_id = self.client_id(id, connect)?;
-        self.check_client_id(&client_id)?;
+        self.check_client_id(id, &client_id)?;
         let client_id = self.known_as(id, connect, client_id)?;
         let known = self.sessions.find(&client_id);
         let replaces = known.and_then(|session| self.sessions[session].connection);
@@ -289,8 +288,10 @@ impl Broker {
         }
         let found = self.sessions.find(&terms.client_id);
         let session_id = found.unwrap_or_else(|| self.sessions.create(&terms.client_id));
-        let will = connect.will.map(|will| Box::new(self.will(&will)));
-        self.note_session(session_id, found.is_none(), will.as_deref(), terms);
+        let will = connect.will.map(|will| Box::new(Will::new(&will)));
+        let who = self.introduce(id, &terms.client_id, connect.user_name);
+        let was = std::mem::replace(&mut self.sessions[session_id].who, who);
+        self.note_session(session_id, found.is_none(), was, will.as_deref(), terms);
         let session = &mut self.sessions[session_id];
         self.deadlines.disarm(
             &mut session.expiry_deadline,
@@ -305,7 +306,6 @@ impl Broker {
         let connection = &mut self.connections[id];
         connection.phase = Phase::Connected(session_id);
         self.connected_through[connection.listener] += 1;
-        self.introduce(id, session_id, connect.user_name);
         let connection = &mut self.connections[id];
         // [MQTT-3.1.2-22] one and a half times the keep alive; 0 turns it off.
         let seconds = u32::from(terms.keep_alive);
@@ -330,42 +330,30 @@ impl Broker {
     }
 
     /// Notes what is to be kept of a session that begins, or goes on under other terms.
-    fn note_session(&mut self, id: SessionId, is_new: bool, will: Option<&Will>, terms: &Terms) {
+    fn note_session(
+        &mut self,
+        id: SessionId,
+        is_new: bool,
+        was: Option<Box<Who>>,
+        will: Option<&Will>,
+        terms: &Terms,
+    ) {
         let session = &mut self.sessions[id];
+        let who = session.who.as_deref();
+        let is_other = was.as_ref().map(|was| &was.identity) != who.map(|who| &who.identity);
         if is_new && terms.expiry_interval > 0 && self.journal.is_on() {
             session.queue = self.journal.next_queue();
         }
         let queue = session.queue;
         let was_to_expire = session.expiry_deadline.is_armed();
-        if is_new || was_to_expire || session.expiry_interval != terms.expiry_interval {
-            self.journal
-                .session(&terms.client_id, queue, terms.expiry_interval, 0);
+        let has_other_terms = session.expiry_interval != terms.expiry_interval;
+        if is_new || is_other || was_to_expire || has_other_terms {
+            self.journal.session(session, terms.expiry_interval, 0);
         }
         match will {
             Some(will) => self.journal.will(queue, will, 0),
             None if session.will.is_some() => self.journal.no_will(queue),
             None => {}
-        }
-    }
-
-    fn will(&self, will: &packet::Will) -> Will {
-        let mut block = PropertyBlock::new();
-        put_forwarded(&will.properties, &mut block);
-        let content = Content {
-            topic: TopicName::trusted(will.topic.as_bytes()),
-            properties: block.as_properties(),
-            payload: will.payload,
-            expires_at: None,
-            message: None,
-        };
-        Will {
-            message: Message::new(&content, will.qos, &mut Vec::new()),
-            retain: will.retain,
-            expiry_interval: will.properties.number(PropertyId::MessageExpiryInterval),
-            delay_interval: will
-                .properties
-                .number(PropertyId::WillDelayInterval)
-                .unwrap_or(0),
         }
     }
 

@@ -5,9 +5,9 @@
 //! QoS 1 and 2 within its window; the rest waits in its queue, or is dropped and counted.
 
 use super::acl::Access;
-use super::authority::Asked;
 use super::connection::{Sending, Sent};
 use super::deadlines::Millis;
+use super::decisions::Asked;
 use super::limits::Limits;
 use super::message::{Content, Message};
 use super::retained::source_len;
@@ -168,10 +168,11 @@ impl Broker {
         if self.journal.is_on() && publisher.is_some() {
             let Publication { content, qos, .. } = outgoing.publication;
             // Devices say the same again and again: that needs no new record.
-            if !self.retained.has(content, *qos, publisher_hash) {
+            let source = source.as_ref();
+            if !self.retained.has(content, *qos, publisher_hash, source) {
                 let is_acknowledged = outgoing.publication.is_acknowledged();
                 self.journal
-                    .retained(content, *qos, publisher_hash, is_acknowledged);
+                    .retained(content, *qos, publisher_hash, source, is_acknowledged);
             }
         }
         self.retained
@@ -233,7 +234,7 @@ impl Broker {
             retain_as_published |= subscriber.retain_as_published;
         }
         let session = own[0].session;
-        if !self.may(session, Access::Read, outgoing.asked) {
+        if !self.may(session, Access::Read, &outgoing.asked) {
             granted = None;
         }
         if let Some(granted) = granted {
@@ -276,7 +277,7 @@ impl Broker {
     ) {
         let Publication { qos, retain, .. } = *outgoing.publication;
         // It is known that it may: now it is known for the next time as well.
-        let _ = self.may(member.session, Access::Read, outgoing.asked);
+        let _ = self.may(member.session, Access::Read, &outgoing.asked);
         let way = Way {
             // [MQTT-4.8.2-3]
             qos: self.outgoing_qos(qos, member.qos),
@@ -324,7 +325,7 @@ impl Broker {
         session.connection.is_none_or(sees)
             && self
                 .authority
-                .would_allow(session, Access::Read, outgoing.asked)
+                .would_allow(session, Access::Read, &outgoing.asked)
     }
 
     /// `None` where the message would be dropped.

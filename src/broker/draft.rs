@@ -3,6 +3,7 @@
 use bytes::Buf;
 
 use super::SessionId;
+use super::acl::Identity;
 use super::deadlines::Millis;
 use super::ending::Will;
 use super::message::Message;
@@ -18,6 +19,7 @@ pub const LATEST: Millis = 1 << 50;
 #[derive(Debug, Default)]
 pub struct Draft {
     pub client_id: Option<Box<str>>,
+    pub who: Option<Identity>,
     pub expiry_interval: u32,
     pub expires_at: Millis,
     /// As they were named in the SUBSCRIBE.

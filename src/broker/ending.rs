@@ -6,12 +6,12 @@ use super::connection::Phase;
 use super::deadlines::{Deadline, Millis, Timer};
 use super::deliver::Publication;
 use super::handover::Leaving;
-use super::message::{Content, Message};
+use super::message::{Content, Message, put_forwarded};
 use super::printable::Printable;
 use super::session::NEVER_EXPIRES;
 use super::subscriptions::SubscriptionKey;
 use super::{Broker, ConnectionId, SessionId};
-use crate::packet::{Disconnect, PropertyId, ReasonCode, Refusal};
+use crate::packet::{self, Disconnect, PropertyBlock, PropertyId, ReasonCode, Refusal, TopicName};
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,26 @@ pub struct Will {
 }
 
 impl Will {
+    /// That of a CONNECT.
+    pub fn new(will: &packet::Will) -> Will {
+        let mut block = PropertyBlock::new();
+        put_forwarded(&will.properties, &mut block);
+        let content = Content {
+            topic: TopicName::trusted(will.topic.as_bytes()),
+            properties: block.as_properties(),
+            payload: will.payload,
+            expires_at: None,
+            message: None,
+        };
+        let number = |property| will.properties.number(property);
+        Will {
+            message: Message::new(&content, will.qos, &mut Vec::new()),
+            retain: will.retain,
+            expiry_interval: number(PropertyId::MessageExpiryInterval),
+            delay_interval: number(PropertyId::WillDelayInterval).unwrap_or(0),
+        }
+    }
+
     /// The message as it is published at `now`: its expiry counts from there.
     pub fn content(&self, now: Millis) -> Content<'_> {
         let expires_at = self
@@ -73,8 +93,7 @@ impl Broker {
             let old = std::mem::replace(&mut session.expiry_interval, interval);
             // Another one is noted with the time that it ends at.
             if interval == NEVER_EXPIRES && old != NEVER_EXPIRES {
-                self.journal
-                    .session(&session.client_id, session.queue, interval, 0);
+                self.journal.session(session, interval, 0);
             }
         }
         // [MQTT-3.14.4-3]
@@ -169,8 +188,7 @@ impl Broker {
             let at = now + u64::from(expiry_interval) * 1_000;
             let deadline = &mut session.expiry_deadline;
             self.deadlines.arm(deadline, at, Timer::SessionExpiry(id));
-            self.journal
-                .session(&session.client_id, session.queue, expiry_interval, at);
+            self.journal.session(session, expiry_interval, at);
         }
         // [MQTT-3.1.2-8] after the delay, or with the session, whichever is sooner.
         if delay == 0 {

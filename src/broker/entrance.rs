@@ -114,13 +114,14 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) fn check_client_id(&self, client_id: &str) -> Result<(), Refusal> {
-        match client_id.starts_with(&self.options.client_id_prefix) {
-            true => Ok(()),
-            false => {
-                let why = "the client id does not begin as --clientid-prefixes asks";
-                Err(Refusal::new(ReasonCode::NotAuthorized, why))
-            }
-        }
+    pub(super) fn check_client_id(&self, id: ConnectionId, client_id: &str) -> Result<(), Refusal> {
+        let why = if !client_id.starts_with(&self.options.client_id_prefix) {
+            "the client id does not begin as --clientid-prefixes asks"
+        } else if !client_id.starts_with(&self.listener(id).client_id_prefix) {
+            "the client id does not begin as listener_clientid_prefixes asks"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(ReasonCode::NotAuthorized, why))
     }
 }

@@ -1,8 +1,9 @@
 //! What an ACL file answers, and which line of it decides, for people.
 
 use super::access;
-use super::acl::{Access, Because, Identity, Rule, Verdict};
+use super::acl::{Access, Because, Identity, Verdict};
 use super::acl_file::AclFile;
+use super::acl_lines::Rule;
 use super::printable::Printable;
 use crate::packet::{SubscriptionTopic, TopicName};
 
@@ -56,13 +57,12 @@ impl Question {
         let Verdict { allowed, because } =
             file.acl.decide(&self.who, self.access, filter.as_bytes());
         let name = Printable(&file.name);
-        let says = |keyword: &str, rule: &Rule| {
-            let line = format!("{keyword} {rule}");
-            format!("{name}:{} says \"{}\"", rule.line, Printable(&line))
+        let says = |rule: &Rule| {
+            let line = Printable(file.line(rule.line));
+            format!("{name}:{} says \"{line}\"", rule.line)
         };
         let sentence = match because {
-            Because::Topic(rule) => says("topic", rule),
-            Because::Pattern(rule) => says("pattern", rule),
+            Because::Topic(rule) | Because::Pattern(rule) => says(rule),
             Because::Silence => format!(
                 "no line of {name} lets {} {} {}",
                 self.client(),

@@ -6,24 +6,27 @@
 //! | Key | Value |
 //! |---|---|
 //! | `c` | the broker's clock and the wall clock, see [`clock`] |
-//! | `s` client id | number, Session Expiry Interval, when it expires (0 while connected) |
+//! | `s` client id | number, Session Expiry Interval, when it expires (0 while connected), who |
 //! | `f` number, topic as subscribed | options, Subscription Identifier |
 //! | `i` number, packet id | of a QoS 2 message that came and was not released |
 //! | `o` number, packet id | of a QoS 2 message that was sent: its place, its order; or: released |
 //! | `p` number, topic as subscribed | what is retained for it has not all been sent |
 //! | `w` number | will: when it is due (0 while connected), delay, expiry, RETAIN, message |
-//! | `r` topic | publisher, expiry, QoS, properties, payload |
+//! | `r` topic | publisher, expiry, QoS, who that was, properties, payload |
 //!
-//! Numbers are big-endian. Messages that wait for a durable client, or were sent to it and not
-//! acknowledged, stand in its queue. A Packet Identifier of QoS 1 is not kept: the client takes
-//! what is sent again under another one for what it is, a message that may have come before.
+//! Who somebody is may be missing, see `kept.rs`. Numbers are big-endian. Messages that wait
+//! for a durable client, or were sent to it and not acknowledged, stand in its queue. A Packet
+//! Identifier of QoS 1 is not kept: the client takes what is sent again under another one for
+//! what it is, a message that may have come before.
 //!
 //! Each record says how soon it must be on the medium: what is acknowledged before that, what
 //! nobody waits for within [`SOON`].
 
+use super::authority::Source;
 use super::deadlines::Millis;
 use super::deliver::Way;
 use super::ending::Will;
+use super::kept::{self, ClientId};
 use super::limits::Durability;
 use super::message::{Content, Message};
 use super::pending::Delivery;
@@ -31,9 +34,7 @@ use super::replays::Replay;
 use super::session::Session;
 use super::shelf::Sequence;
 use super::subscriptions::Subscriber;
-use crate::packet::{
-    PacketId, QoS, ReasonCode, Refusal, SubscriptionTopic, TopicFilter, TopicName,
-};
+use crate::packet::{PacketId, QoS, ReasonCode, Refusal, SubscriptionTopic, TopicName};
 use crate::record::{Batch, Ref};
 
 /// What nobody is told about: should power be lost before, a message comes twice, or a value that
@@ -53,6 +54,8 @@ pub(super) const SENT: u8 = b'o';
 pub(super) const REPLAY: u8 = b'p';
 pub(super) const WILL: u8 = b'w';
 pub(super) const RETAINED: u8 = b'r';
+/// Beside the QoS of what is retained: it says who published it.
+pub(super) const HAS_SOURCE: u8 = 4;
 
 /// What may be asked of the medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +83,8 @@ struct Waiting {
 pub struct Journal {
     /// `None`: nothing is kept.
     durability: Option<Durability>,
+    /// What listeners are known by.
+    listeners: Vec<Box<str>>,
     pub storage: Storage,
     records: Batch,
     /// How soon one of them must be on the medium.
@@ -94,9 +99,10 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(durability: Option<Durability>) -> Journal {
+    pub fn new(durability: Option<Durability>, listeners: Vec<Box<str>>) -> Journal {
         Journal {
             durability,
+            listeners,
             ..Journal::default()
         }
     }
@@ -152,14 +158,19 @@ impl Journal {
     // ---- sessions: a number of 0 is that of one that is not durable, of which nothing is kept --
 
     /// `expires_at` is 0 while it is connected, or never expires.
-    pub fn session(&mut self, client_id: &str, queue: u32, interval: u32, expires_at: Millis) {
+    pub fn session(&mut self, session: &Session, interval: u32, expires_at: Millis) {
+        let queue = session.queue;
         if queue == 0 {
             return;
         }
         self.value.extend_from_slice(&queue.to_be_bytes());
         self.value.extend_from_slice(&interval.to_be_bytes());
         self.value.extend_from_slice(&expires_at.to_be_bytes());
-        self.put_named(SESSION, client_id.as_bytes(), self.usual());
+        if let Some(who) = &session.who {
+            let known = ClientId::Known(&session.client_id);
+            kept::encode(&who.identity, known, &self.listeners, &mut self.value);
+        }
+        self.put_named(SESSION, session.client_id.as_bytes(), self.usual());
     }
 
     /// A session has ended, whose subscriptions and will are gone.
@@ -375,12 +386,24 @@ impl Journal {
         }
     }
 
-    pub fn retained(&mut self, content: &Content, qos: QoS, publisher: u64, is_acknowledged: bool) {
+    pub fn retained(
+        &mut self,
+        content: &Content,
+        qos: QoS,
+        publisher: u64,
+        source: Option<&Source>,
+        is_acknowledged: bool,
+    ) {
         let expires_at = content.expires_at.unwrap_or(Millis::MAX);
         let properties = content.properties.as_bytes();
         self.value.extend_from_slice(&publisher.to_be_bytes());
         self.value.extend_from_slice(&expires_at.to_be_bytes());
-        self.value.push(qos as u8);
+        self.value
+            .push(qos as u8 | source.map_or(0, |_| HAS_SOURCE));
+        if let Some(source) = source {
+            let who = &source.identity;
+            kept::encode(who, ClientId::Inside, &self.listeners, &mut self.value);
+        }
         let len = properties.len() as u32;
         self.value.extend_from_slice(&len.to_be_bytes());
         self.value.extend_from_slice(properties);
@@ -411,12 +434,9 @@ impl Journal {
         self.usual().max(SOON)
     }
 
-    /// The first filter that matches decides.
     fn within_of(&self, topic: TopicName) -> Millis {
-        let by_topic = self.durability.iter().flat_map(|all| &all.by_topic);
-        let mut fitting =
-            by_topic.filter(|(filter, _)| TopicFilter::trusted(filter).matches(topic));
-        fitting.next().map_or(self.usual(), |(_, within)| *within)
+        let durability = self.durability.as_ref();
+        durability.map_or(WHENEVER, |durability| durability.of(topic))
     }
 
     fn note(&mut self, within: Millis) {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::deadlines::Millis;
-use crate::packet::{QoS, Version};
+use crate::packet::{QoS, TopicFilter, TopicName, Version};
 
 /// How the broker behaves, for all clients.
 #[derive(Clone, Debug)]
@@ -14,8 +14,6 @@ pub struct Options {
     pub limits: Limits,
     /// One for each listener, in the order of their indices.
     pub listeners: Vec<ListenerOptions>,
-    /// There are users: who brings a user name must have its password, see [`super::Verdict`].
-    pub passwords: bool,
     /// The best QoS a client may publish with, and is granted.
     pub max_qos: QoS,
     pub retain_available: bool,
@@ -51,7 +49,6 @@ impl Default for Options {
         Options {
             limits: Limits::default(),
             listeners: vec![ListenerOptions::default()],
-            passwords: false,
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
             allow_zero_length_client_id: true,
@@ -74,8 +71,12 @@ impl Default for Options {
 /// Who gets in through one listener, and on what terms; nobody gets more than the server grants.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
+    /// What it is known by from start to start; empty where there is but one.
+    pub name: Box<str>,
     /// Clients without a user name.
     pub allow_anonymous: bool,
+    /// There are users: who brings a user name must have its password, see [`super::Verdict`].
+    pub passwords: bool,
     /// Clients connected through it at once.
     pub connections_max: usize,
     pub max_qos: QoS,
@@ -89,12 +90,16 @@ pub struct ListenerOptions {
     pub auto_id_prefix: Option<String>,
     /// What the topics of its clients begin with, unseen by them; it has no wildcards.
     pub mount_point: Option<Box<str>>,
+    /// What all client ids must start with here, besides what the server asks.
+    pub client_id_prefix: String,
 }
 
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         ListenerOptions {
+            name: Box::default(),
             allow_anonymous: true,
+            passwords: false,
             connections_max: usize::MAX,
             max_qos: QoS::ExactlyOnce,
             topic_alias_max: u16::MAX,
@@ -103,6 +108,7 @@ impl Default for ListenerOptions {
             use_username_as_client_id: false,
             auto_id_prefix: None,
             mount_point: None,
+            client_id_prefix: String::new(),
         }
     }
 }
@@ -114,6 +120,15 @@ pub struct Durability {
     pub within: Millis,
     /// Other terms for messages to topics that a filter matches; the first one counts.
     pub by_topic: Vec<(Box<str>, Millis)>,
+}
+
+impl Durability {
+    /// Of a message: the first filter that matches decides.
+    pub fn of(&self, topic: TopicName) -> Millis {
+        let mut by_topic = self.by_topic.iter();
+        let fitting = by_topic.find(|(filter, _)| TopicFilter::trusted(filter).matches(topic));
+        fitting.map_or(self.within, |(_, within)| *within)
+    }
 }
 
 /// Which message goes when a session's queue is full.

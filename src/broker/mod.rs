@@ -16,12 +16,14 @@
 mod access;
 pub mod acl;
 pub mod acl_file;
+pub mod acl_lines;
 mod aliases;
 mod authority;
 mod change;
 mod connect;
 mod connection;
 mod deadlines;
+mod decisions;
 mod deliver;
 mod delivery;
 mod draft;
@@ -33,6 +35,7 @@ mod handover;
 mod hash;
 mod invariants;
 pub mod journal;
+mod kept;
 pub mod limits;
 mod lines;
 mod lookup;
@@ -173,7 +176,8 @@ pub struct Broker {
 impl Broker {
     pub fn new(options: Options, now: Instant) -> Broker {
         let hash = Seeded::new(options.seed);
-        let journal = Journal::new(options.durability.clone());
+        let names = options.listeners.iter().map(|one| one.name.clone());
+        let journal = Journal::new(options.durability.clone(), names.collect());
         let mounts = options.listeners.iter().map(|one| one.mount_point.clone());
         let mounts = Mounts::new(mounts);
         Broker {

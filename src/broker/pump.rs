@@ -55,7 +55,7 @@ impl Broker {
         let topic = inflight.delivery().map(|delivery| delivery.message.topic());
         let authority = &self.authority;
         let is_reader =
-            |topic| authority.would_allow(session, Access::Read, authority.asked(topic));
+            |topic| authority.would_allow(session, Access::Read, &authority.asked(topic));
         if !topic.is_none_or(is_reader) {
             session.pending_mut().give_up_resending();
             self.journal.done(session.queue, sequence);
@@ -125,7 +125,7 @@ impl Broker {
         }
         // The rules may be others than when it was queued.
         let asked = self.authority.asked(delivery.message.topic());
-        if !self.authority.allows(session, Access::Read, asked) {
+        if !self.authority.allows(session, Access::Read, &asked) {
             self.journal.done(queue, sequence);
             return true;
         }

@@ -4,14 +4,22 @@
 //! sense is left out, counted, and said: a broker always starts.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Buf;
 use log::warn;
 
+use super::acl::Identity;
+use super::authority::Source;
 use super::deadlines::{Millis, Timer};
+use super::decisions::Who;
 use super::draft::{Draft, LATEST, Sent, subscriber, subscription_id, time, will};
-use super::journal::{CLOCK, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL};
+use super::ending::Will;
+use super::journal::{
+    CLOCK, HAS_SOURCE, RECEIVED, REPLAY, RETAINED, SENT, SESSION, SUBSCRIPTION, WILL,
+};
+use super::kept::{self, ClientId};
 use super::message::{Content, Message, forwarded};
 use super::pending::{Delivery, InflightState, Origin};
 use super::printable::Printable;
@@ -35,6 +43,8 @@ pub struct Restore<'b> {
     /// By number.
     drafts: BTreeMap<u32, Draft>,
     clock: Option<(Millis, u64)>,
+    /// Who published what is retained, as it is kept.
+    sources: BTreeMap<Box<[u8]>, Rc<Identity>>,
     /// Records that make no sense.
     lost: usize,
 }
@@ -63,6 +73,7 @@ impl Broker {
             broker: self,
             drafts: BTreeMap::new(),
             clock: None,
+            sources: BTreeMap::new(),
             lost: 0,
         }
     }
@@ -173,6 +184,12 @@ impl Restore<'_> {
                 draft.expiry_interval = value.try_get_u32().ok()?;
                 draft.expires_at = time(&mut value)?;
                 draft.client_id = Some(client_id.into());
+                // What was written before who it is was kept ends here.
+                if !value.is_empty() {
+                    let listeners = &self.broker.options.listeners;
+                    let who = kept::decode(&mut value, ClientId::Known(client_id), listeners)?;
+                    draft.who = Some(who);
+                }
             }
             RETAINED => self.retained(key, value)?,
             SUBSCRIPTION => {
@@ -214,7 +231,12 @@ impl Restore<'_> {
             Millis::MAX => None,
             at => Some(Some(at).filter(|at| *at <= LATEST)?),
         };
-        let qos = QoS::parse(rest.try_get_u8().ok()?).ok()?;
+        let flags = rest.try_get_u8().ok()?;
+        let qos = QoS::parse(flags & !HAS_SOURCE).ok()?;
+        let source = match flags & HAS_SOURCE {
+            0 => None,
+            _ => Some(self.source(&mut rest)?),
+        };
         let properties_len = rest.try_get_u32().ok()? as usize;
         let (properties, payload) = rest.split_at_checked(properties_len)?;
         let content = Content {
@@ -228,11 +250,24 @@ impl Restore<'_> {
             retained, scratch, ..
         } = &mut *self.broker;
         let message = Message::new(&content, qos, &mut scratch.message);
-        retained.store(message, publisher, None);
+        retained.store(message, publisher, source);
         if let Some(at) = expires_at {
             self.broker.sweep_by(at);
         }
         Some(())
+    }
+
+    /// Who published much is there once.
+    fn source(&mut self, rest: &mut &[u8]) -> Option<Source> {
+        let bytes = *rest;
+        let who = kept::decode(rest, ClientId::Inside, &self.broker.options.listeners)?;
+        let bytes = &bytes[..bytes.len() - rest.len()];
+        if let Some(known) = self.sources.get(bytes) {
+            return Some(Source::new(known.clone()));
+        }
+        let who = Rc::new(who);
+        self.sources.insert(bytes.into(), who.clone());
+        Some(Source::new(who))
     }
 
     /// A message that waits in a queue, by its length: in their order, after all values.
@@ -254,6 +289,7 @@ impl Restore<'_> {
             drafts,
             clock,
             lost,
+            ..
         } = self;
         if let Some((clock, wall_then)) = clock {
             let is_set = wall_then >= PLAUSIBLE;
@@ -314,6 +350,7 @@ impl Broker {
         let session = &mut self.sessions[id];
         session.queue = queue;
         session.expiry_interval = draft.expiry_interval;
+        session.who = draft.who.map(|identity| Box::new(Who::new(identity)));
         for packet_id in draft.received {
             session.received.restore(packet_id);
         }
@@ -351,21 +388,26 @@ impl Broker {
             self.deadlines
                 .arm(deadline, expires_at, Timer::SessionExpiry(id));
             self.journal
-                .session(&session.client_id, queue, draft.expiry_interval, expires_at);
+                .session(session, draft.expiry_interval, expires_at);
         }
         if let Some((will, due_at)) = draft.will {
-            let due_at = match due_at {
-                0 => now + u64::from(will.delay_interval) * 1_000,
-                at => at.max(now),
-            };
-            if will.delay_interval < draft.expiry_interval {
-                let deadline = &mut session.will_deadline;
-                self.deadlines.arm(deadline, due_at, Timer::WillDelay(id));
-                self.journal.will(queue, &will, due_at);
-            }
-            session.will = Some(Box::new(will));
+            self.restore_will(id, will, due_at, now);
         }
         id
+    }
+
+    fn restore_will(&mut self, id: SessionId, will: Will, due_at: Millis, now: Millis) {
+        let session = &mut self.sessions[id];
+        let due_at = match due_at {
+            0 => now + u64::from(will.delay_interval) * 1_000,
+            at => at.max(now),
+        };
+        if will.delay_interval < session.expiry_interval {
+            let deadline = &mut session.will_deadline;
+            self.deadlines.arm(deadline, due_at, Timer::WillDelay(id));
+            self.journal.will(session.queue, &will, due_at);
+        }
+        session.will = Some(Box::new(will));
     }
 
     /// It begins anew: how far it had come is not kept.

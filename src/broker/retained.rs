@@ -8,9 +8,8 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
-use std::rc::Rc;
 
-use super::acl::Identity;
+use super::authority::Source;
 use super::deadlines::Millis;
 use super::limits::Limits;
 use super::message::{Content, Message};
@@ -27,12 +26,14 @@ pub struct Entry {
     /// the server itself.
     pub publisher: u64,
     /// As who it was published, where an ACL file was in force.
-    pub source: Option<Rc<Identity>>,
+    pub source: Option<Source>,
 }
 
 /// Bytes that a source counts for: its client may be gone, and nobody else keep it.
-pub fn source_len(source: &Option<Rc<Identity>>) -> usize {
-    source.as_ref().map_or(0, |source| source.byte_count())
+pub fn source_len(source: &Option<Source>) -> usize {
+    source
+        .as_ref()
+        .map_or(0, |source| source.identity.byte_count())
 }
 
 impl Entry {
@@ -93,13 +94,20 @@ impl Retained {
         self.stamp
     }
 
-    /// Whether just this message is there, from that publisher.
-    pub fn has(&self, content: &Content, qos: QoS, publisher: u64) -> bool {
+    /// Whether just this message is there, from that publisher, who is who it was.
+    pub fn has(
+        &self,
+        content: &Content,
+        qos: QoS,
+        publisher: u64,
+        source: Option<&Source>,
+    ) -> bool {
         let Some(entry) = self.by_topic.get(content.topic.as_bytes()) else {
             return false;
         };
         let kept = entry.message.content();
         (entry.publisher, entry.message.qos()) == (publisher, qos)
+            && entry.source.as_ref().map(Source::who) == source.map(Source::who)
             && kept.expires_at == content.expires_at
             && kept.properties == content.properties
             && kept.payload == content.payload
@@ -127,7 +135,7 @@ impl Retained {
     }
 
     /// [MQTT-3.3.1-5] replaces the topic's message.
-    pub fn store(&mut self, message: Message, publisher: u64, source: Option<Rc<Identity>>) {
+    pub fn store(&mut self, message: Message, publisher: u64, source: Option<Source>) {
         self.stamp += 1;
         let stamp = self.stamp;
         let entry = Entry {

@@ -3,8 +3,8 @@
 //! There may be very many that do nothing: what only some need has memory of its own.
 
 use super::ConnectionId;
-use super::authority::Who;
 use super::deadlines::Deadline;
+use super::decisions::Who;
 use super::ending::Will;
 use super::hash::Seeded;
 use super::limits::Limits;
@@ -19,7 +19,7 @@ pub const NEVER_EXPIRES: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct Session {
     pub client_id: Box<str>,
-    /// As what the client connected last, where that matters, see [`super::authority`].
+    /// As what the client connected last, where that matters, see `authority.rs`.
     pub who: Option<Box<Who>>,
     pub connection: Option<ConnectionId>,
     /// Of its queue among the records, see `journal.rs`; 0 where it is not durable.

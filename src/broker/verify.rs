@@ -28,6 +28,8 @@ pub struct Credentials<'a> {
     pub user_name: &'a str,
     pub password: &'a [u8],
     pub peer: &'a Peer,
+    /// The index of the listener it came through.
+    pub listener: usize,
 }
 
 /// What came of a check.
@@ -78,6 +80,7 @@ impl Broker {
             user_name: connect.user_name?,
             password: connect.password?,
             peer: &connection.peer,
+            listener: connection.listener,
         })
     }
 

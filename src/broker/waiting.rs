@@ -47,10 +47,14 @@ impl Broker {
     /// On a full disk what goes is still noted, and what is there needs nothing.
     fn takes_no_room(&self, publication: &Publication) -> bool {
         let Publication { content, qos, .. } = publication;
-        let publisher = publication.publisher.map(|id| self.sessions[id].identity());
+        let is_there = |id: SessionId| {
+            let publisher = &self.sessions[id];
+            let source = self.authority.source(publisher);
+            let identity = publisher.identity();
+            self.retained.has(content, *qos, identity, source.as_ref())
+        };
         self.journal.storage == Storage::Full
-            && (content.payload.is_empty()
-                || publisher.is_some_and(|id| self.retained.has(content, *qos, id)))
+            && (content.payload.is_empty() || publication.publisher.is_some_and(is_there))
     }
 
     /// Notes the message for all the queues that it waits in now.

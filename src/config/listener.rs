@@ -21,6 +21,8 @@ pub struct Draft {
     pub options: ListenerOptions,
     /// As it says itself.
     pub allow_anonymous: Option<bool>,
+    pub password_file: Option<String>,
+    pub acl_file: Option<String>,
     made_by: Maker,
     /// What was set for it, and where.
     pub given: BTreeMap<&'static str, (String, String)>,
@@ -46,6 +48,8 @@ impl Draft {
                 ..ListenerOptions::default()
             },
             allow_anonymous: None,
+            password_file: None,
+            acl_file: None,
             made_by,
             given: BTreeMap::new(),
         }
@@ -82,6 +86,18 @@ impl Draft {
         format!("every client{whence}{by}{how}")
     }
 
+    /// As it stands behind `listener`.
+    pub fn address(&self) -> String {
+        let port = self.address.port;
+        match &self.address.host {
+            Host::Loopback => format!("{port} localhost"),
+            Host::Any => format!("{port}"),
+            Host::Named(name) => format!("{port} {name}"),
+            Host::Unix(path) => format!("0 {path}"),
+            // Of no listener: they were opened by somebody else.
+            Host::Passed => String::new(),
+        }
+    }
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
@@ -89,6 +105,8 @@ impl Draft {
         self.address.proxy = other.address.proxy;
         self.options = other.options.clone();
         self.allow_anonymous = other.allow_anonymous;
+        self.password_file.clone_from(&other.password_file);
+        self.acl_file.clone_from(&other.acl_file);
         self.given = other.given.clone();
     }
 }
@@ -194,6 +212,15 @@ impl Config {
         let everybody = self.allow_anonymous.unwrap_or(self.is_local);
         for draft in &mut self.drafts {
             draft.options.allow_anonymous = draft.allow_anonymous.unwrap_or(everybody);
+            // Flags are for all listeners, and count before what the file says of one.
+            if self.password_file.is_some() {
+                draft.password_file.clone_from(&self.password_file);
+            }
+            if self.acl_file.is_some() {
+                draft.acl_file.clone_from(&self.acl_file);
+            }
+            draft.options.passwords = draft.password_file.is_some();
+            draft.options.name = draft.address().into();
         }
         let limits = &mut self.broker.limits;
         let options = || self.drafts.iter().map(|draft| &draft.options);
@@ -220,7 +247,7 @@ impl Config {
             Some(_) if !self.per_listener => self.name("listener-allow-anonymous"),
             Some(_) | None => self.name("allow-anonymous"),
         };
-        if let Some(file) = &self.password_file {
+        if let Some(file) = &draft.password_file {
             let allowed = draft.options.allow_anonymous;
             return self.who_is_known(&who, &anonymous, allowed, set, file);
         }

@@ -22,7 +22,7 @@ use crate::broker::journal::WHENEVER;
 use crate::broker::limits::{Durability, Options};
 use crate::logging::{Destination, LogOptions, LogType, in_one_line};
 use crate::net::ListenerAddress;
-use crate::reload::Files;
+use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
@@ -195,10 +195,12 @@ impl Config {
 
     /// What says who may do what.
     pub fn files(&self) -> Files {
-        Files {
-            passwords: self.password_file.clone(),
-            acl: self.acl_file.clone(),
-        }
+        let of_draft = |draft: &Draft| ListenerFiles {
+            listener: draft.address.origin.clone(),
+            passwords: draft.password_file.clone(),
+            acl: draft.acl_file.clone(),
+        };
+        Files(self.drafts.iter().map(of_draft).collect())
     }
 
     /// What SIGHUP may read again, whichever listener it is for.
@@ -250,8 +252,9 @@ impl Config {
 
     /// Settles what depends on several settings.
     fn complete(&mut self) -> Result<(), String> {
-        self.broker.passwords = self.password_file.is_some();
-        if self.broker.passwords && !cfg!(feature = "passwords") {
+        self.complete_listeners();
+        let has_users = self.broker.listeners.iter().any(|one| one.passwords);
+        if has_users && !cfg!(feature = "passwords") {
             let name = self.name("password-file");
             return Err(format!("{name}: this midge was built without passwords"));
         }
@@ -271,7 +274,6 @@ impl Config {
             let name = self.name("sandbox");
             return Err(format!("{name}: this midge was built without the sandbox"));
         }
-        self.complete_listeners();
         self.complete_persistence()
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use super::listener::Draft;
 use super::read::{Given, Verdict};
 use super::setting::{Effect, Scope, Setting};
 use super::settings::SETTINGS;
@@ -107,8 +108,12 @@ pub fn print(config: &Config) -> String {
     for setting in SETTINGS.iter().filter(|setting| setting.is_honoured()) {
         let is_here = match setting.scope {
             Scope::Global => setting.name != "listener",
-            Scope::Security => true,
-            Scope::File => setting.name == "user",
+            // Or said of each listener.
+            Scope::Security => !config.per_listener,
+            Scope::File => match setting.name {
+                "per-listener-settings" => config.per_listener,
+                name => name == "user",
+            },
             Scope::Program | Scope::Listener | Scope::ListenerInFile => false,
             Scope::Bridge | Scope::Plugin => false,
         };
@@ -127,11 +132,37 @@ pub fn print(config: &Config) -> String {
             (false, None) => "default",
         };
         text += &format!("# {origin}\nlistener_allow_anonymous {allowed}\n");
-        if let Some(prefix) = &config.broker.listeners[index].auto_id_prefix {
+        let is_given = config
+            .given
+            .iter()
+            .any(|one| one.place == "--auto-id-prefix");
+        let everybodys = (config.per_listener && is_given).then_some(&config.broker.auto_id_prefix);
+        let own = config.broker.listeners[index].auto_id_prefix.as_ref();
+        if let Some(prefix) = own.or(everybodys) {
             text += &format!("# {}\nlistener_auto_id_prefix {prefix}\n", listener.origin);
+        }
+        if config.per_listener {
+            print_files(&config.drafts[index], &mut text);
         }
     }
     text
+}
+
+/// Who may connect to a listener, and who may do what there, where that is its own.
+fn print_files(draft: &Draft, text: &mut String) {
+    let files = [
+        ("password_file", &draft.password_file),
+        ("acl_file", &draft.acl_file),
+    ];
+    for (option, file) in files {
+        *text += &match file {
+            Some(file) if file.trim_matches(' ') != file => {
+                format!("# no file can say \"{file}\"\n")
+            }
+            Some(file) => format!("# {}\n{option} {file}\n", draft.address.origin),
+            None => format!("# default: no {option}\n"),
+        };
+    }
 }
 
 fn print_global(config: &Config, setting: &Setting, text: &mut String) {
@@ -187,18 +218,16 @@ fn print_default(setting: &Setting, text: &mut String) {
 
 fn print_listener(config: &Config, index: usize, text: &mut String) {
     let draft = &config.drafts[index];
-    let (origin, port) = (&draft.address.origin, draft.address.port);
-    let listener = match &draft.address.host {
-        Host::Loopback => format!("listener {port} localhost\n"),
-        Host::Any => format!("listener {port}\n"),
-        Host::Named(name) => format!("listener {port} {name}\n"),
-        Host::Unix(path) => format!("listener 0 {path}\n"),
-        // No listener, so that it is the same again.
+    let (origin, address) = (&draft.address.origin, draft.address());
+    // None, so that it is the same again.
+    let listener = match draft.address.host {
         Host::Passed => String::new(),
+        _ => format!("listener {address}\n"),
     };
     *text += &format!("# {origin}\n{listener}");
     for setting in SETTINGS.iter().filter(|setting| setting.is_honoured()) {
-        let is_own = setting.name.starts_with("listener-");
+        let is_own = ["listener-allow-anonymous", "listener-auto-id-prefix"];
+        let is_own = is_own.contains(&setting.name);
         let names_it = setting.name == "bind-address" || setting.name == "port";
         let is_here = matches!(setting.scope, Scope::Listener | Scope::ListenerInFile);
         let is_here = is_here && draft.heeds(setting.name);

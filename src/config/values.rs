@@ -86,6 +86,7 @@ pub fn question(who: &str, words: &[String]) -> Result<Question, String> {
             client_id: client_id.into(),
             user_name: (user_name != "-").then(|| user_name.into()),
             address: address.transpose()?,
+            listener: None,
         },
         access: access.ok_or(USAGE)?,
         topic: topic.clone(),

@@ -52,6 +52,31 @@ pub fn split(bytes: &[u8], separator: u8, mut each: impl FnMut(usize, &[u8])) {
     each(index, &bytes[start..]);
 }
 
+/// Where the bytes after so many times `separator`, which is not 0, begin; from 1 on.
+#[inline]
+pub fn after(bytes: &[u8], separator: u8, count: usize) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks();
+    let mut left = count;
+    let mut look_at = |at: usize, word: u64| {
+        let mut found = places(word, separator);
+        while found != 0 {
+            left -= 1;
+            if left == 0 {
+                return Some(at + found.trailing_zeros() as usize / 8 + 1);
+            }
+            found &= found - 1;
+        }
+        None
+    };
+    for (number, word) in words.iter().enumerate() {
+        let after = look_at(8 * number, u64::from_le_bytes(*word));
+        if after.is_some() {
+            return after;
+        }
+    }
+    look_at(8 * words.len(), short(rest))
+}
+
 /// The highest bit of each byte of `word` that is `byte`.
 fn places(word: u64, byte: u8) -> u64 {
     let zeros = word ^ ONES.wrapping_mul(u64::from(byte));
@@ -114,6 +139,17 @@ mod tests {
             });
             let expected: Vec<&[u8]> = text.split(|byte| *byte == b'/').collect();
             assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_after_so_many_separators_is_what_the_standard_library_finds() {
+        for text in texts() {
+            for count in 1..=text.len() + 1 {
+                let slashes = text.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+                let expected = slashes.map(|(at, _)| at + 1).nth(count - 1);
+                assert_eq!(after(&text, b'/', count), expected, "{text:?}, {count}");
+            }
         }
     }
 

@@ -127,17 +127,38 @@ pub fn matches(filter: &[u8], topic: &[u8]) -> bool {
     if topic.starts_with(b"$") && matches!(filter.first(), Some(b'+' | b'#')) {
         return false;
     }
-    let mut levels = topic.split(|byte| *byte == b'/');
-    for wanted in filter.split(|byte| *byte == b'/') {
-        match (wanted, levels.next()) {
+    levels_match(filter, topic)
+}
+
+/// Whether levels of a Topic Filter match those of a Topic Name, wherever both have them.
+#[inline]
+pub fn levels_match(filter: &[u8], topic: &[u8]) -> bool {
+    let (mut filter, mut topic) = (filter, topic);
+    loop {
+        // No topic has a wildcard in it: they part at one, or because they differ.
+        while let ([wanted, filter_rest @ ..], [byte, topic_rest @ ..]) = (filter, topic)
+            && wanted == byte
+        {
+            (filter, topic) = (filter_rest, topic_rest);
+        }
+        match filter {
+            [] => return topic.is_empty(),
+            [b'+', rest @ ..] => {
+                filter = rest;
+                topic = &topic[level_len(topic)..];
+            }
+            [b'#', ..] => return true,
             // # includes the level above it: "a/#" matches "a".
-            (b"#", _) => return true,
-            (b"+", Some(_)) => {}
-            (literal, Some(level)) if literal == level => {}
+            [b'/', b'#', ..] => return topic.is_empty(),
             _ => return false,
         }
     }
-    levels.next().is_none()
+}
+
+/// Bytes up to the next level.
+fn level_len(topic: &[u8]) -> usize {
+    let end = topic.iter().position(|byte| *byte == b'/');
+    end.unwrap_or(topic.len())
 }
 
 /// What a SUBSCRIBE asks for: a filter, and the name of the group that shares it, if any.
@@ -232,6 +253,14 @@ mod tests {
             ("ACCOUNTS", "Accounts", false),
             ("a/+/#", "a", false),
             ("a/+/#", "a/b", true),
+            ("a/+/#", "a/", true),
+            ("a/+/b", "a//b", true),
+            ("a/+/b", "a/b", false),
+            ("+/+/#", "a/b", true),
+            ("a/b", "a/bc", false),
+            ("a/bc", "a/b", false),
+            ("a/b/#", "a/bc", false),
+            ("+/+", "a/$b", true),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} and {topic}");
         }

@@ -42,7 +42,10 @@ pub type Secret = [u8; 32];
 type Mark = [u8; 32];
 
 pub struct Door {
-    users: Users,
+    /// What stands in each file.
+    users: Vec<Users>,
+    /// By listener the index of its file.
+    of_listeners: Vec<usize>,
     /// Where there are no users, what everybody is checked against.
     nobody: Hash,
     key: Hmac<Sha256>,
@@ -75,9 +78,14 @@ struct Work {
 }
 
 impl Door {
-    pub fn new(users: Users, secret: &Secret, now: Instant) -> Door {
+    /// By listener the index of its users; where that is not said, they are the first.
+    pub fn new(users: Vec<Users>, of_listeners: Vec<usize>, secret: &Secret, now: Instant) -> Door {
+        assert!(!users.is_empty(), "a door for nobody");
+        let is_there = |index: &usize| *index < users.len();
+        assert!(of_listeners.iter().all(is_there), "users of no file");
         Door {
             users,
+            of_listeners,
             nobody: Hash::new(Method::Pbkdf2 { iterations: 1 }, vec![0; 12], b""),
             key: <Hmac<Sha256>>::new_from_slice(secret).expect("HMAC takes keys of any length"),
             known: HashSet::new(),
@@ -96,10 +104,17 @@ impl Door {
         let bytes = credentials.user_name.len() + credentials.password.len();
         self.looks = self.looks.saturating_sub(LOOK + bytes);
         let mut mac = self.key.clone();
+        // Users of one file are not those of another.
+        mac.update(&(self.file_of(credentials) as u64).to_le_bytes());
         mac.update(&(credentials.user_name.len() as u64).to_le_bytes());
         mac.update(credentials.user_name.as_bytes());
         mac.update(credentials.password);
         mac.finalize().into_bytes().into()
+    }
+
+    fn file_of(&self, credentials: &Credentials) -> usize {
+        let file = self.of_listeners.get(credentials.listener);
+        file.copied().unwrap_or_default()
     }
 
     fn remember(&mut self, mark: Mark) {
@@ -168,8 +183,9 @@ impl Door {
                 }
                 continue;
             }
-            let own = self.users.hash(credentials.user_name);
-            let other = || self.users.somebody(user).unwrap_or(&self.nobody);
+            let users = &self.users[self.file_of(&credentials)];
+            let own = users.hash(credentials.user_name);
+            let other = || users.somebody(user).unwrap_or(&self.nobody);
             let hash = own.unwrap_or_else(other).clone();
             return Some(Work {
                 check,

@@ -27,17 +27,31 @@ pub use strikes::{ADDRESSES_MAX, DELAY, DELAY_MAX, FORGIVEN_AFTER, HELD_MAX};
 use crate::net::Gate;
 use users::Users;
 
-/// Who checks passwords against that file, and a sentence about it; or what is wrong with it.
-pub fn open(path: &str) -> Result<(Box<dyn Gate>, String), Vec<String>> {
-    let users = Users::read(path)?;
-    let summary = match users.len() {
-        1 => format!("{path} has 1 user"),
-        count => format!("{path} has {count} users"),
-    };
+/// Who checks passwords, and a sentence about each file.
+pub type Opened = (Box<dyn Gate>, Vec<String>);
+
+/// Those files, by listener the index of its own; or what is wrong with them.
+pub fn open(paths: &[&str], of_listeners: Vec<usize>) -> Result<Opened, Vec<String>> {
+    let (mut files, mut sentences, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    for path in paths {
+        match Users::read(path) {
+            Ok(users) => {
+                sentences.push(match users.len() {
+                    1 => format!("{path} has 1 user"),
+                    count => format!("{path} has {count} users"),
+                });
+                files.push(users);
+            }
+            Err(mut wrong) => faults.append(&mut wrong),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
     let mut secret = Secret::default();
     chance(&mut secret).map_err(|sentence| vec![sentence])?;
-    let door = Door::new(users, &secret, Instant::now());
-    Ok((Box::new(door), summary))
+    let door = Door::new(files, of_listeners, &secret, Instant::now());
+    Ok((Box::new(door), sentences))
 }
 
 /// Fills `bytes` with what nobody can foresee.

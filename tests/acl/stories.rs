@@ -1,7 +1,7 @@
 //! Where the broker asks what the ACL file says, on a virtual clock.
 
 use midge::broker::acl_file;
-use midge::broker::limits::Limits;
+use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::{
     Ack, Connect, Packet, Properties, QoS, ReasonCode, SubscriptionOptions, Version, Will,
 };
@@ -41,6 +41,96 @@ fn root(world: &mut World) -> Client {
 }
 
 const ROOT: &str = "user root\ntopic readwrite #\n";
+
+// ---- listeners ----------------------------------------------------------------------------------
+
+/// Through the first listener nothing secret goes, through the second all, and the third has no
+/// rules.
+fn three_listeners() -> World {
+    let mut world = World::with(Options {
+        listeners: vec![ListenerOptions::default(); 3],
+        ..Options::default()
+    });
+    load_by_listener(&mut world, "topic readwrite #\ntopic deny secret/#\n");
+    world
+}
+
+fn load_by_listener(world: &mut World, first: &str) {
+    let file = |text: &str| acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
+    let files = vec![file("topic readwrite secret/#\n"), file(first)];
+    world.broker.set_acls(files, &[Some(1), Some(0), None]);
+    world.broker.check_invariants();
+}
+
+fn through(world: &mut World, listener: usize, id: &str) -> Client {
+    world.listener = listener;
+    world.client(Version::V5, id)
+}
+
+#[test]
+fn each_listener_has_its_own_rules() {
+    let mut world = three_listeners();
+    let clients: Vec<Client> = (0..3)
+        .map(|listener| through(&mut world, listener, &format!("c{listener}")))
+        .collect();
+    for client in &clients {
+        world.subscribe(*client, "#", QoS::AtMostOnce);
+    }
+    let mut publish = |from: usize, topic| {
+        let message = publish_qos(QoS::AtLeastOnce, 7, topic, topic);
+        world.send(clients[from], &Packet::Publish(message));
+        let mut reasons = Vec::new();
+        let mut readers = Vec::new();
+        for (index, client) in clients.iter().enumerate() {
+            while let Some(packet) = world.try_read(*client) {
+                match packet.packet() {
+                    Packet::PubAck(ack) => reasons.push(ack.reason),
+                    Packet::Publish(_) => readers.push(index),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(reasons.len(), 1);
+        (reasons[0] == ReasonCode::Success, readers)
+    };
+    assert_eq!(publish(0, "a"), (true, vec![0, 2]));
+    assert_eq!(publish(0, "secret/a"), (false, vec![]));
+    assert_eq!(publish(1, "a"), (false, vec![]));
+    assert_eq!(publish(1, "secret/a"), (true, vec![1, 2]));
+    assert_eq!(publish(2, "a"), (true, vec![0, 2]));
+    assert_eq!(publish(2, "secret/a"), (true, vec![1, 2]));
+}
+
+#[test]
+fn what_is_retained_is_judged_by_the_rules_of_the_listener_it_came_through() {
+    let mut world = three_listeners();
+    let (first, third) = (through(&mut world, 0, "a"), through(&mut world, 2, "c"));
+    world.send(first, &Packet::Publish(retained("one", "1")));
+    world.send(third, &Packet::Publish(retained("two", "2")));
+    load_by_listener(&mut world, "topic read #\n");
+    let reader = through(&mut world, 2, "reader");
+    world.subscribe(reader, "#", QoS::AtMostOnce);
+    assert_eq!(
+        world.payloads(reader),
+        ["2"],
+        "the first may no longer write"
+    );
+}
+
+#[test]
+fn a_client_that_comes_back_through_another_listener_has_the_rules_of_that() {
+    let mut world = three_listeners();
+    for (listener, expected) in [(0, &["a"][..]), (1, &["secret/b"]), (0, &["a"])] {
+        world.listener = listener;
+        let client = world.connect(durable(Version::V5, "same", &expiry(100)));
+        world.subscribe(client, "#", QoS::AtMostOnce);
+        let writer = through(&mut world, 2, "writer");
+        for topic in ["a", "secret/b"] {
+            world.publish(writer, topic, topic);
+        }
+        assert_eq!(world.payloads(client), expected);
+    }
+}
 
 // ---- publishing ---------------------------------------------------------------------------------
 
@@ -534,4 +624,36 @@ fn messages_to_a_topic_that_is_not_published_by_its_name_alone() {
         world.send(client, &Packet::Publish(publish(topic, topic)));
     }
     assert_eq!(world.payloads(root), ["a"]);
+}
+
+// ---- figures ------------------------------------------------------------------------------------
+
+#[test]
+fn what_was_refused_is_counted() {
+    let mut world = world(&format!(
+        "topic write ok\ntopic subscribe ok\n{ROOT}topic read $SYS/#\n\
+        topic subscribe $SYS/#\n"
+    ));
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::NONE,
+        topic: "no",
+        payload: b"",
+    };
+    let client = world.connect(Connect {
+        will: Some(will),
+        ..connect(Version::V311, "a")
+    });
+    for topic in ["no", "ok", "no"] {
+        world.publish(client, topic, "x");
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        world.send(client, &subscribe(1, &[(topic, options)]));
+        world.read(client);
+    }
+    world.lose(client);
+    let watcher = world.connect(user(Version::V5, "root", "root"));
+    world.subscribe(watcher, "$SYS/broker/acl/#", QoS::AtMostOnce);
+    // Both messages and the Will; and two subscriptions.
+    assert_eq!(world.payloads(watcher), ["3", "2"]);
 }

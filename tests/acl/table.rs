@@ -2,7 +2,8 @@
 
 use midge::broker::acl::{Access, Identity};
 use midge::broker::acl_file::{self, AclFile};
-use midge::broker::explain::Question;
+use midge::broker::acl_lines::Question;
+use midge::broker::explain;
 
 /// `user|client id|address`; `-` for no user name.
 fn identity(text: &str) -> Identity {
@@ -12,6 +13,7 @@ fn identity(text: &str) -> Identity {
         user_name: (user_name != "-").then(|| user_name.into()),
         client_id: parts.next().unwrap_or("c").into(),
         address: parts.next().map(|address| address.parse().unwrap()),
+        listener: None,
     }
 }
 
@@ -20,8 +22,16 @@ fn file(text: &str) -> AclFile {
 }
 
 fn allows(file: &AclFile, who: &str, access: Access, topic: &str) -> bool {
-    let verdict = file.acl.decide(&identity(who), access, topic.as_bytes());
-    verdict.allowed
+    let (who, topic) = (&identity(who), topic.as_bytes());
+    let allowed = file.acl.decide(who, access, topic).allowed;
+    // The quick way, which messages take, comes to the same.
+    if access != Access::Subscribe {
+        let standing = file.acl.standing(who);
+        let question = Question { who, access, topic };
+        assert_eq!(file.acl.allows(&standing, question), allowed);
+        assert!(allowed || !standing.may_do_all(access, topic));
+    }
+    allowed
 }
 
 /// The file, then rows: who, topic, and the letters of what is allowed.
@@ -52,6 +62,13 @@ const MOSQUITTO: &[Table] = &[
         ("-", "a/x", "rw"), ("-", "a/secret", ""), ("-", "a/secret/x", ""),
     ]),
     ("topic deny a/secret\ntopic readwrite #\n", &[("-", "a/secret", ""), ("-", "b", "rw")]),
+    // Levels + before others.
+    ("topic read #\ntopic deny +/+/s/#\n", &[
+        ("-", "a/b/s", ""), ("-", "a/b/s/c", ""), ("-", "a//s", ""), ("-", "a/s", "r"),
+        ("-", "a/b/c/s", "r"), ("-", "a/long-name/s", ""), ("-", "a/long-name/st", "r"),
+    ]),
+    ("topic read +/#\n", &[("-", "a", "r"), ("-", "a/b", "r"), ("-", "$a/b", "")]),
+    ("topic read +/+\n", &[("-", "a/$b", "r"), ("-", "a", ""), ("-", "a/b/c", ""), ("-", "/", "r")]),
     // The same user twice: all its lines count. Names may have spaces, and case counts.
     ("user a b\ntopic read x\nuser c\ntopic read z\nuser a b\ntopic read y\n", &[
         ("a b", "x", "r"), ("a b", "y", "r"), ("a b", "z", ""), ("A b", "x", ""), ("a", "x", ""),
@@ -222,7 +239,7 @@ fn the_order_of_lines_does_not_matter_within_a_section() {
 #[test]
 fn explain_names_the_line_that_decides() {
     let text = "topic read a/#\n# comment\ntopic deny a/b\nuser u\ntopic write x\n\
-                pattern read p/%c\npattern deny p/d\n";
+                pattern read p/%c\npattern deny p/d\nuser v\n topic  home/# \n";
     let file = file(text);
     for (who, access, topic, expected) in [
         (
@@ -236,6 +253,13 @@ fn explain_names_the_line_that_decides() {
             Access::Read,
             "a/b",
             "denied: acl:3 says \"topic deny a/b\".",
+        ),
+        // As it is written, but for blanks around it.
+        (
+            "v",
+            Access::Write,
+            "home",
+            "allowed: acl:9 says \"topic  home/#\".",
         ),
         (
             "u|d",
@@ -289,7 +313,7 @@ fn explain_names_the_line_that_decides() {
             client may subscribe to everything; what it is sent, its read lines decide.",
         ),
     ] {
-        let question = Question {
+        let question = explain::Question {
             who: identity(who),
             access,
             topic: topic.to_string(),
@@ -303,7 +327,7 @@ fn explain_names_the_line_that_decides() {
             }
         }
     }
-    let question = Question {
+    let question = explain::Question {
         who: identity("-"),
         access: Access::Read,
         topic: "a".into(),

@@ -55,6 +55,7 @@ const VALUES: &[(&str, &str, &str, &str)] = &[
     ("persistent_client_expiration", "14d", "14", "such as 14d"),
     ("auto_id_prefix", "box-", LONG, "50 characters"),
     ("listener_auto_id_prefix", "box-", LONG, "50 characters"),
+    ("listener_clientid_prefixes", "box-", "", "needs a value"),
     ("persistence_location", "/var/lib/x/", "", "needs a value"),
     ("durability", "100", "soon", "turn, os, or"),
     ("durable", "a/#=os", "a/#", "FILTER=turn"),

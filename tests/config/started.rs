@@ -38,6 +38,101 @@ fn each_listener_has_its_own_terms() {
     fs::remove_file(path).unwrap();
 }
 
+/// With Mosquitto's clients: who is known at one listener and may write there is nobody at the
+/// other; SIGHUP reads all four files again, or none of them.
+#[test]
+#[cfg(feature = "passwords")]
+fn each_listener_has_its_own_users_and_rules() {
+    use std::process::Command;
+    let (home, away) = (free_port(), free_port());
+    let files = ["users1", "rules1", "users2", "rules2"].map(temporary);
+    let [users1, rules1, users2, rules2] = files.each_ref().map(|path| path.to_str().unwrap());
+    let path = temporary("own.conf");
+    let text = format!(
+        "per_listener_settings true\nuser root\n\
+         listener {home} 127.0.0.1\npassword_file {users1}\nacl_file {rules1}\n\
+         listener {away} 127.0.0.1\npassword_file {users2}\nacl_file {rules2}\n"
+    );
+    fs::write(&path, text).unwrap();
+    for (file, user) in [(users1, "ann"), (users2, "bob")] {
+        let exit = run(&["passwd", "-c", "-b", file, user, "secret"]);
+        assert_eq!(exit.status, Some(0), "{exit:?}");
+    }
+    fs::write(rules1, "user ann\ntopic write a\n").unwrap();
+    fs::write(rules2, "user bob\ntopic write b\n").unwrap();
+    let config = path.to_str().unwrap();
+    let broker = Midge::spawn(&["-c", config]).on_port(home);
+    broker.logs(&format!("{users1} has 1 user"));
+    broker.logs(&format!(
+        "listener {away} 127.0.0.1: Who may read and write what stands in {rules2} (1 line)"
+    ));
+    let publish = |port: u16, user: &str, topic: &str| {
+        let port = port.to_string();
+        let flags = ["-V", "mqttv5", "-q", "1", "-m", "x", "-P", "secret"];
+        let own = ["-p", &port, "-u", user, "-t", topic];
+        let output = Command::new("mosquitto_pub").args(flags).args(own).output();
+        let output = output.expect("mosquitto_pub (Debian: apt install mosquitto-clients)");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        match (output.status.success(), said.is_empty()) {
+            (false, _) => "refused",
+            (true, true) => "published",
+            (true, false) => "denied",
+        }
+    };
+    let all = || {
+        [
+            (home, "ann", "a"),
+            (home, "ann", "b"),
+            (away, "ann", "b"),
+            (home, "bob", "a"),
+            (away, "bob", "a"),
+            (away, "bob", "b"),
+        ]
+        .map(|(port, user, topic)| publish(port, user, topic))
+    };
+    let own = [
+        "published",
+        "denied",
+        "refused",
+        "refused",
+        "denied",
+        "published",
+    ];
+    assert_eq!(all(), own);
+    // One of the files is wrong: nothing changes.
+    fs::write(rules1, "user ann\ntopic write b\n").unwrap();
+    fs::write(rules2, "user\n").unwrap();
+    broker.signal("HUP");
+    broker.logs(&format!("SIGHUP: {rules2}:1: needs a name"));
+    assert_eq!(all(), own);
+    fs::write(rules2, "user bob\ntopic write a\n").unwrap();
+    fs::copy(users2, users1).unwrap();
+    broker.signal("HUP");
+    broker.logs("SIGHUP: what was read again is good");
+    assert_eq!(
+        all(),
+        [
+            "refused",
+            "refused",
+            "refused",
+            "denied",
+            "published",
+            "denied"
+        ]
+    );
+    let exit = run(&["-c", config, "--explain", "bob", "a", "write"]);
+    assert_eq!(exit.status, Some(1));
+    for part in [
+        format!("listener {home} 127.0.0.1: denied: no line of {rules1} lets user bob"),
+        format!("listener {away} 127.0.0.1: allowed: {rules2}:2 says \"topic write a\""),
+    ] {
+        assert!(exit.stdout.contains(&part), "no {part} in {}", exit.stdout);
+    }
+    for file in files.iter().chain([&path]) {
+        fs::remove_file(file).unwrap();
+    }
+}
+
 #[test]
 fn what_does_not_do_what_it_says_is_in_the_log() {
     let (port, path) = (free_port(), temporary("odd.conf"));

@@ -210,6 +210,90 @@ fn allow_anonymous_is_for_all_or_for_each() {
 }
 
 #[test]
+fn users_and_rules_are_for_all_or_for_each() {
+    let files = |text: &str, flags: &[&str]| -> Vec<(Option<String>, Option<String>)> {
+        let config = Files::main(text).read_with(flags).unwrap();
+        let asks: Vec<bool> = config
+            .broker
+            .listeners
+            .iter()
+            .map(|one| one.passwords)
+            .collect();
+        let files = config.files().0;
+        let has_users: Vec<bool> = files.iter().map(|one| one.passwords.is_some()).collect();
+        assert_eq!(asks, has_users);
+        files
+            .into_iter()
+            .map(|one| (one.passwords, one.acl))
+            .collect()
+    };
+    let of = |users: &str, rules: &str| {
+        let name = |name: &str| (!name.is_empty()).then(|| name.to_string());
+        (name(users), name(rules))
+    };
+    let two = "listener 1884\npassword_file u1\nacl_file r1\nlistener 1885\nacl_file r2\n";
+    let own = format!("per_listener_settings true\n{two}");
+    assert_eq!(files(&own, &[]), [of("u1", "r1"), of("", "r2")]);
+    let flags = ["--password-file", "u3"];
+    assert_eq!(files(&own, &flags), [of("u3", "r1"), of("u3", "r2")]);
+    let all = "listener 1884\npassword_file u1\nlistener 1885\nacl_file r2\n";
+    assert_eq!(files(all, &[]), [of("u1", "r2"), of("u1", "r2")]);
+    // Before any listener: the default one.
+    let before = "per_listener_settings true\npassword_file u0\nlistener 1885\n";
+    assert_eq!(files(before, &[]), [of("u0", ""), of("", "")]);
+    // Given twice.
+    let twice = format!("{own}acl_file r3\n");
+    let said = Files::main(twice).refused();
+    let expected = "m.conf:7: acl_file r3: is given twice, first in m.conf:6";
+    assert!(said.starts_with(expected), "{said}");
+    // Who can connect is said of each.
+    let (text, is_good) = Files::main(&own).tested(&[]);
+    assert!(is_good, "{text}");
+    for part in [
+        "m.conf:2: listener 1884: every client can connect with a user name and its password from \
+         u1",
+        "m.conf:5: listener 1885: nobody can connect (",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+}
+
+#[test]
+fn what_is_each_listeners_own_is_printed_so() {
+    let text = "per_listener_settings true\nlistener 1884\npassword_file u1\nacl_file r1\n\
+        allow_anonymous true\nlistener 1885\nacl_file r2\nauto_id_prefix b-\n\
+        listener_clientid_prefixes c-\n";
+    for flags in [&[][..], &["--acl-file", "r3", "--auto-id-prefix", "x-"]] {
+        let (first, printed) = (Files::main(text), Files::main(text).printed(flags));
+        assert!(
+            printed.contains("# m.conf:1\nper_listener_settings true\n"),
+            "{printed}"
+        );
+        let second = Files::main(&printed).read();
+        let second = second.unwrap_or_else(|sentence| panic!("{sentence}\n{printed}"));
+        let first = first.read_with(flags).unwrap();
+        let files = |config: &midge::config::Config| {
+            let files = config.files().0.into_iter();
+            files
+                .map(|one| (one.passwords, one.acl))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(files(&first), files(&second), "{printed}");
+        let listeners = |config: &midge::config::Config| {
+            let all = config.broker.listeners.iter();
+            let prefix = &config.broker.auto_id_prefix;
+            let own = all.map(|one| {
+                let prefix = one.auto_id_prefix.as_ref().unwrap_or(prefix);
+                let asked = one.client_id_prefix.clone();
+                (one.allow_anonymous, prefix.clone(), asked)
+            });
+            own.collect::<Vec<_>>()
+        };
+        assert_eq!(listeners(&first), listeners(&second), "{printed}");
+    }
+}
+
+#[test]
 fn flags_count_before_the_file_or_are_added_to_it() {
     let text = "max_qos 0\nmax_keepalive 10\nlog_type error\nlistener 1884\nmax_qos 1\n";
     let flags = [

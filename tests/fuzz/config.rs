@@ -77,6 +77,11 @@ pub fn run(bytes: &[u8]) {
                 format!("{:?}", config.broker),
                 "{printed}"
             );
+            let files = |config: &Config| {
+                let all = config.files().0.into_iter();
+                all.map(|one| (one.passwords, one.acl)).collect::<Vec<_>>()
+            };
+            assert_eq!(files(&again), files(&config), "{printed}");
             // What is the default is said nevertheless.
             let log = |config: &Config| format!("{:?}", config.log).replace("[Stderr]", "[]");
             assert_eq!(log(&again), log(&config), "{printed}");

@@ -530,7 +530,8 @@ fn files() -> impl Iterator<Item = (&'static str, String)> {
 
 const LISTENERS: &str = "per_listener_settings true\nlistener 1884 # a\nallow_anonymous true\n\
     max_topic_alias 20\nlistener 1885 127.0.0.1\nmaximum_qos 01\nsocket_domain ipv4\n\
-    accept_protocol_versions 4,\t5\nport 1886\nlistener_auto_id_prefix x\n";
+    accept_protocol_versions 4,\t5\npassword_file a\nacl_file b\nport 1886\n\
+    listener_auto_id_prefix x\n";
 const INCLUDE: &str = "# main\r\ninclude_dir /x\r\nlog_type error\n\
     \0user root\nlog_dest syslog\n\0include_dir /y\n # a\nlistener\t1\n\0pid_file a\npid_file b\n";
 

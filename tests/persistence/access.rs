@@ -1,10 +1,11 @@
 //! Who may read what waited for it, when the board is back and does not know yet who is who.
 
 use midge::broker::acl_file;
-use midge::packet::{Connect, Packet, QoS, Version};
+use midge::broker::limits::{ListenerOptions, Options};
+use midge::packet::{self, Connect, Packet, PropertyId, QoS, Version};
 
 use crate::board::{Board, SEEDS};
-use crate::common::{durable, expiry, publish_qos};
+use crate::common::{Client, connect, durable, expiry, numbers, publish_qos, retained, secs};
 
 fn load(board: &mut Board, text: &str) {
     let file = acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
@@ -45,5 +46,185 @@ fn what_waited_through_a_power_cut_is_judged_when_its_client_is_back() {
             let reader = board.connect(session(name));
             assert_eq!(board.drain(reader), expected, "{name}");
         }
+    }
+}
+
+/// A client of that user, which may do all that the rules let it.
+fn user(board: &mut Board, name: &str) -> Client {
+    board.connect(Connect {
+        user_name: Some(name),
+        ..connect(Version::V5, name)
+    })
+}
+
+fn all_retained(board: &mut Board) -> Vec<String> {
+    let reader = user(board, "root");
+    board.subscribe(reader, "#", QoS::AtMostOnce);
+    let payloads = board.payloads(reader);
+    board.disconnect(reader);
+    payloads
+}
+
+/// Eve may publish no more when the power is back.
+#[test]
+fn a_will_that_was_delayed_through_a_power_cut_is_judged() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let rules = |eve| format!("{eve}user bob\ntopic write t\nuser root\ntopic readwrite #\n");
+        load(&mut board, &rules("user eve\ntopic write t\n"));
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        for name in ["eve", "bob"] {
+            board.connect(Connect {
+                user_name: Some(name),
+                will: Some(packet::Will {
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                    properties: delay.as_properties(),
+                    topic: "t",
+                    payload: name.as_bytes(),
+                }),
+                ..durable(Version::V5, name, &expiry)
+            });
+        }
+        board.cut_power();
+        load(&mut board, &rules(""));
+        let reader = user(&mut board, "root");
+        board.subscribe(reader, "#", QoS::AtMostOnce);
+        board.advance(secs(31));
+        assert_eq!(board.payloads(reader), ["bob"], "{seed}");
+    }
+}
+
+#[test]
+fn who_published_what_is_retained_is_known_after_a_power_cut() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let root = "user root\ntopic readwrite #\n";
+        let both = format!("user eve\ntopic write #\nuser bob\ntopic write #\n{root}");
+        load(&mut board, &both);
+        for name in ["eve", "bob"] {
+            let client = user(&mut board, name);
+            let message = packet::Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(1),
+                ..retained(name, name)
+            };
+            board.send(client, &Packet::Publish(message));
+        }
+        board.cut_power();
+        load(&mut board, &both);
+        assert_eq!(all_retained(&mut board), ["bob", "eve"], "{seed}");
+        load(&mut board, &format!("user bob\ntopic write #\n{root}"));
+        assert_eq!(all_retained(&mut board), ["bob"], "{seed}");
+        // It is known for good.
+        board.cut_power();
+        load(&mut board, &format!("user eve\ntopic write #\n{root}"));
+        assert_eq!(all_retained(&mut board), ["eve"], "{seed}");
+    }
+}
+
+/// The same client says the same again as somebody else: that is another record.
+#[test]
+fn what_another_user_published_again_is_that_users_after_a_power_cut() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let rules = "user eve\ntopic write #\nuser bob\ntopic write #\n";
+        load(&mut board, rules);
+        for name in ["eve", "bob"] {
+            let client = board.connect(Connect {
+                user_name: Some(name),
+                ..connect(Version::V5, "same")
+            });
+            let message = packet::Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(1),
+                ..retained("t", "x")
+            };
+            board.send(client, &Packet::Publish(message));
+        }
+        board.cut_power();
+        load(
+            &mut board,
+            "user bob\ntopic write #\nuser root\ntopic readwrite #\n",
+        );
+        assert_eq!(all_retained(&mut board), ["x"], "{seed}");
+    }
+}
+
+/// A session that begins without a user name and goes on with one is that user's.
+#[test]
+fn what_comes_for_a_session_after_a_power_cut_is_judged_by_who_it_was_last() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let rules = "topic read a\nuser alice\ntopic read b\nuser root\ntopic readwrite #\n";
+        load(&mut board, rules);
+        let never = expiry(u32::MAX);
+        for user_name in [None, Some("alice")] {
+            let client = board.connect(Connect {
+                user_name,
+                ..durable(Version::V5, "reader", &never)
+            });
+            board.subscribe(client, "#", QoS::AtLeastOnce);
+        }
+        board.cut_power();
+        load(&mut board, rules);
+        let root = user(&mut board, "root");
+        for topic in ["a", "b"] {
+            board.send(
+                root,
+                &Packet::Publish(publish_qos(QoS::AtLeastOnce, 1, topic, topic)),
+            );
+        }
+        // Nothing waits that it may not read.
+        let waiting: usize = board.kept().1.iter().map(|(_, length)| length).sum();
+        assert_eq!(waiting, 1, "{seed}");
+    }
+}
+
+/// A listener is added before it: it is found by its name.
+#[test]
+fn rules_of_a_listener_hold_after_a_restart_with_others() {
+    let listener = |name: &str| ListenerOptions {
+        name: name.into(),
+        ..ListenerOptions::default()
+    };
+    let open = |text: &str| acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
+    for seed in SEEDS {
+        let options = |names: &[&str]| Options {
+            listeners: names.iter().map(|name| listener(name)).collect(),
+            ..Options::default()
+        };
+        let mut board = Board::with(seed, options(&["1884", "1885"]));
+        let files = || vec![open("topic readwrite a\n"), open("topic readwrite b\n")];
+        board.broker.set_acls(files(), &[Some(0), Some(1)]);
+        board.listener = 1;
+        let publisher = board.client(Version::V5, "publisher");
+        let message = packet::Publish {
+            qos: QoS::AtLeastOnce,
+            packet_id: Some(1),
+            ..retained("b", "x")
+        };
+        board.send(publisher, &Packet::Publish(message));
+        let heard = |board: &mut Board, listener| {
+            board.listener = listener;
+            let reader = board.client(Version::V5, "reader");
+            board.subscribe(reader, "#", QoS::AtMostOnce);
+            board.payloads(reader)
+        };
+        board.options.listeners = options(&["1883", "1884", "1885"]).listeners;
+        board.cut_power();
+        board.broker.set_acls(files(), &[None, Some(0), Some(1)]);
+        assert_eq!(heard(&mut board, 0), ["x"], "{seed}");
+        board.options.listeners = options(&["1883", "1884"]).listeners;
+        board.cut_power();
+        board.broker.set_acls(files(), &[None, Some(0)]);
+        assert_eq!(
+            heard(&mut board, 0),
+            [""; 0],
+            "{seed}: that listener is gone"
+        );
     }
 }

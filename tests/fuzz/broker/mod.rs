@@ -372,10 +372,12 @@ fn options(input: &mut Input) -> Options {
         listeners: vec![
             ListenerOptions {
                 allow_anonymous: true,
+                passwords: more & 0x80 != 0,
                 ..ListenerOptions::default()
             },
             ListenerOptions {
                 allow_anonymous: flags & 0x80 == 0,
+                passwords: more & 0x80 != 0,
                 ..ListenerOptions::default()
             },
         ],
@@ -400,7 +402,6 @@ fn options(input: &mut Input) -> Options {
         upgrade_outgoing_qos: more & 2 != 0,
         persistent_client_expiration: (more & 4 != 0).then_some(Duration::from_secs(60)),
         sys_interval: pick(more, 3, [None, Some(10), Some(60), None]).map(Duration::from_secs),
-        passwords: more & 0x80 != 0,
         auto_id_prefix: pick(more, 5, ["auto-", "", "é", "x"]).to_string(),
         ..Options::default()
     }
