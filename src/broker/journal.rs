@@ -14,10 +14,9 @@
 //! | `w` number | will: when it is due (0 while connected), delay, expiry, RETAIN, message |
 //! | `r` topic | publisher, expiry, QoS, who that was, properties, payload |
 //!
-//! Who somebody is may be missing, see `kept.rs`. Numbers are big-endian. Messages that wait
-//! for a durable client, or were sent to it and not acknowledged, stand in its queue. A Packet
-//! Identifier of QoS 1 is not kept: the client takes what is sent again under another one for
-//! what it is, a message that may have come before.
+//! Who somebody is may be missing, see `kept.rs`. Numbers are big-endian. Messages that wait for a
+//! durable client, or were sent to it and not acknowledged, stand in its queue. A Packet Identifier
+//! of QoS 1 is not kept: to the client, what is sent again may always have come before.
 //!
 //! Each record says how soon it must be on the medium: what is acknowledged before that, what
 //! nobody waits for within [`SOON`].
