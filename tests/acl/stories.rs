@@ -653,7 +653,7 @@ fn what_was_refused_is_counted() {
     }
     world.lose(client);
     let watcher = world.connect(user(Version::V5, "root", "root"));
-    world.subscribe(watcher, "$SYS/broker/acl/#", QoS::AtMostOnce);
+    world.subscribe(watcher, "$SYS/broker/auth/+/refused", QoS::AtMostOnce);
     // Both messages and the Will; and two subscriptions.
     assert_eq!(world.payloads(watcher), ["3", "2"]);
 }
