@@ -1,0 +1,141 @@
+"""Clients on this machine, which reach the board through a port that QEMU forwards."""
+
+import contextlib
+import queue
+import subprocess
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+
+HOST = "127.0.0.1"
+PATIENCE = 120  # seconds; an emulated board is slow, and this machine may be busy
+
+
+def mosquitto(program: str, port: int, *flags: str, **options) -> list[str]:
+    return [f"mosquitto_{program}", "-h", HOST, "-p", str(port), *flags]
+
+
+def publish(port: int, *flags: str, lines: list[str] | None = None) -> None:
+    """mosquitto_pub; with `lines`, a message of each."""
+    given = None if lines is None else "".join(f"{line}\n" for line in lines)
+    extra = [] if lines is None else ["-l"]
+    command = mosquitto("pub", port, *flags, *extra)
+    subprocess.run(command, input=given, text=True, check=True, timeout=PATIENCE)
+
+
+@contextlib.contextmanager
+def subscriber(port: int, *flags: str):
+    """mosquitto_sub, once it is subscribed; what it printed is in the list when it has ended."""
+    # Line by line, as it says "Subscribed" on the same stream only with -d.
+    command = ["stdbuf", "-oL", *mosquitto("sub", port, "-d", *flags)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+    subscribed = threading.Event()
+
+    def read():
+        for line in process.stdout:
+            line = line.rstrip("\n")
+            if line.startswith("Subscribed"):
+                subscribed.set()
+            elif not line.startswith("Client ") and line:
+                lines.append(line)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        if not subscribed.wait(PATIENCE):
+            raise RuntimeError(f"not subscribed: {' '.join(command)}")
+        yield lines
+        process.wait(PATIENCE)
+        reader.join(PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Paho:
+    """A client whose messages and acknowledgements are kept, with a thread of its own."""
+
+    def __init__(self, port: int, client_id: str, clean: bool = True, window: int = 20):
+        self.messages: queue.Queue[bytes] = queue.Queue()
+        self.lost = threading.Event()
+        self._sent: dict[int, bytes] = {}
+        self._acknowledged: list[int] = []
+        self._connected = threading.Event()
+        self.paho = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id,
+            clean,
+            protocol=mqtt.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self.paho.max_inflight_messages_set(window)
+        self.paho.on_connect = lambda *_: self._connected.set()
+        self.paho.on_disconnect = lambda *_: self.lost.set()
+        self.paho.on_message = lambda _c, _u, message: self.messages.put(message.payload)
+        self.paho.on_publish = lambda _c, _u, mid, _r, _p: self._acknowledged.append(mid)
+        self.paho.connect(HOST, port, keepalive=0)
+        self.paho.loop_start()
+        if not self._connected.wait(PATIENCE):
+            raise RuntimeError(f"{client_id} does not get in")
+
+    def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
+        info = self.paho.publish(topic, payload, qos, retain)
+        self._sent[info.mid] = payload
+
+    def acknowledged(self) -> list[bytes]:
+        """Payloads, in the order of their acknowledgements; packet ids must not have come round."""
+        return [self._sent[mid] for mid in self._acknowledged]
+
+    def sent(self) -> int:
+        return len(self._sent)
+
+    def waiting(self) -> int:
+        return len(self._sent) - len(self._acknowledged)
+
+    def subscribe(self, topic: str, qos: int = 1) -> None:
+        done = threading.Event()
+        self.paho.on_subscribe = lambda *_: done.set()
+        self.paho.subscribe(topic, qos)
+        if not done.wait(PATIENCE):
+            raise RuntimeError(f"no SUBACK for {topic}")
+
+    def take(self, quiet: float) -> list[bytes]:
+        """What comes until nothing has come for so many seconds."""
+        taken = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(self.messages.get(timeout=quiet))
+        return taken
+
+    def end(self) -> None:
+        self.paho.disconnect()
+        self.paho.loop_stop()
+
+    def drop(self) -> None:
+        """Its board has gone, so there is nobody to say farewell to."""
+        self.paho.loop_stop()
+
+
+class Crowd:
+    """Clients that do nothing but be there; no threads."""
+
+    def __init__(self, port: int, number: int):
+        self.clients = []
+        for n in range(number):
+            client = mqtt.Client(
+                mqtt.CallbackAPIVersion.VERSION2, f"idle-{n:04}", protocol=mqtt.MQTTv311
+            )
+            client.connect(HOST, port, keepalive=3600)
+            until = time.monotonic() + PATIENCE
+            while not client.is_connected():
+                client.loop(0.05)
+                if time.monotonic() > until:
+                    raise RuntimeError(f"client {n} of {number} does not get in")
+            self.clients.append(client)
+
+    def end(self) -> None:
+        for client in self.clients:
+            client.disconnect()
+            client.loop_write()

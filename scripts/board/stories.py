@@ -1,0 +1,219 @@
+"""What an emulated board must do, told from outside; see ../board-test.sh.
+
+Each story starts a board of its own. What is measured is printed as rows of a table.
+"""
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+
+from clients import Crowd, Paho, publish, subscriber
+from emulator import KINDS, Board
+
+OPEN = ["--listener", "1883", "--allow-anonymous", "true"]
+ON_DISK = [*OPEN, "--persistence", "true", "--persistence-location", "/data/midge"]
+
+# kB that may be resident.
+START_MAX = 1024
+IDLE_MAX = 1536
+IDLE_CLIENTS = 500
+OFFLINE_MESSAGES = 20_000
+
+
+class Stories:
+    def __init__(self, args):
+        self.args = args
+        self.rows: list[tuple[str, str, str]] = []
+        self.failed: list[str] = []
+
+    def board(self, name: str, form: str, flags: list[str], disk: bool = False) -> Board:
+        return Board(
+            kind=KINDS[self.args.board],
+            parts=self.args.parts,
+            work=self.args.work / name,
+            binary=self.args.binaries / f"midge-{self.args.board}-{form}",
+            flags=flags,
+            disk=disk,
+        )
+
+    def note(self, what: str, figure: str, budget: str = "") -> None:
+        self.rows.append((what, figure, budget))
+        print(f"    {what}: {figure} {f'({budget})' if budget else ''}", flush=True)
+
+    def note_memory(self, what: str, kilobytes: int, most: int | None = None) -> None:
+        self.note(what, f"{kilobytes} kB resident", f"{most} kB at most" if most else "")
+        if most and kilobytes > most:
+            self.failed.append(f"{what}: {kilobytes} kB, {kilobytes - most} too many")
+
+    def tell(self, story) -> None:
+        print(f"=== {story.__doc__.splitlines()[0]}", flush=True)
+        since = time.monotonic()
+        try:
+            story()
+        except Exception as trouble:  # the other stories are still worth telling
+            self.failed.append(f"{story.__name__}: {trouble}")
+            print(f"    FAILED: {trouble}", flush=True)
+        print(f"=== {time.monotonic() - since:.0f} s", flush=True)
+
+    def every_qos_and_retained(self):
+        """mosquitto_pub and mosquitto_sub: QoS 0, 1 and 2, and a retained message."""
+        board = self.board("qos", "minimal", OPEN)
+        try:
+            seconds = board.start()
+            self.note("from power on to the first CONNACK", f"{seconds:.1f} s (emulated)")
+            self.note("memory free before midge starts", board.free())
+            self.note_memory("minimal, at the start", board.memory(), START_MAX)
+            lines = [f"message {n}" for n in range(200)]
+            for qos in ("0", "1", "2"):
+                with subscriber(board.port, "-t", "a/+", "-q", qos, "-C", "200") as got:
+                    publish(board.port, "-t", "a/b", "-q", qos, lines=lines)
+                expect(f"QoS {qos}", got, lines)
+            publish(board.port, "-t", "home/t", "-r", "-q", "1", "-m", "21.5")
+            with subscriber(board.port, "-t", "home/#", "-v", "-C", "1") as got:
+                pass
+            expect("retained", got, ["home/t 21.5"])
+            board.check()
+        finally:
+            board.cut_power()
+
+    def many_idle_clients_and_load(self):
+        """500 idle clients, then load beside them, then all leave."""
+        board = self.board("crowd", "minimal", OPEN)
+        try:
+            board.start()
+            crowd = Crowd(board.port, IDLE_CLIENTS)
+            idle = board.memory()
+            self.note_memory(f"minimal, {IDLE_CLIENTS} idle clients", idle, IDLE_MAX)
+            lines = [f"{n:05} {'x' * 58}" for n in range(5000)]
+            since = time.monotonic()
+            with subscriber(board.port, "-t", "load", "-q", "1", "-C", "5000") as got:
+                publish(board.port, "-t", "load", "-q", "1", lines=lines)
+            expect("load", got, lines)
+            rate = 5000 / (time.monotonic() - since)
+            self.note("QoS 1 beside them, 64 bytes, one publisher", f"{rate:.0f}/s (emulated)")
+            self.note_memory("minimal, most under that load", board.peak())
+            crowd.end()
+            time.sleep(2)
+            self.note_memory("minimal, after all have left", board.memory())
+            board.check()
+        finally:
+            board.cut_power()
+
+    def offline_session(self):
+        """20,000 messages wait for a client that is away, on disk, and all arrive in order."""
+        board = self.board("offline", "full", ON_DISK, disk=True)
+        try:
+            board.start()
+            self.note_memory("full, on disk, at the start", board.memory())
+            away = Paho(board.port, "away", clean=False)
+            away.subscribe("q/#")
+            away.end()
+            lines = [f"{n:05}" for n in range(OFFLINE_MESSAGES)]
+            publish(board.port, "-t", "q/x", "-q", "1", "-M", "100", lines=lines)
+            self.note_memory(f"full, {OFFLINE_MESSAGES} messages waiting", board.memory())
+            back = Paho(board.port, "away", clean=False)
+            got = [message.decode() for message in back.take(quiet=10)]
+            back.end()
+            expect("offline session", got, lines)
+            self.note_memory("full, after they have been delivered", board.memory())
+            self.note_memory("full, most in between", board.peak())
+            board.check()
+        finally:
+            board.cut_power()
+
+    def power_cuts(self):
+        """The power goes at a random moment under load: everything acknowledged is there."""
+        board = self.board("cuts", "full", ON_DISK, disk=True)
+        dice = random.Random(self.args.seed)
+        acknowledged: set[bytes] = set()
+        delivered: set[bytes] = set()
+        newest_retained = -1
+        retained_possible: set[bytes] = {b""}
+        try:
+            for cut in range(self.args.cuts + 1):
+                board.start()
+                reader = Paho(board.port, "reader", clean=False)
+                reader.subscribe("cut/#")
+                watcher = Paho(board.port, f"watcher-{cut}")
+                watcher.subscribe("state")
+                delivered.update(reader.take(quiet=3))
+                kept = watcher.take(quiet=1)
+                lost = acknowledged - delivered
+                if lost:
+                    raise RuntimeError(f"cut {cut}: {len(lost)} acknowledged are lost: {min(lost)!r}")
+                if newest_retained >= 0 and (not kept or int(kept[0]) < newest_retained):
+                    raise RuntimeError(f"cut {cut}: retained is {kept}, acknowledged {newest_retained}")
+                reader.end()
+                watcher.end()
+                if cut == self.args.cuts:
+                    break
+                writer = Paho(board.port, f"writer-{cut}")
+                until = time.monotonic() + dice.uniform(0.5, 4)
+                n = 0
+                states: dict[bytes, int] = {}
+                while time.monotonic() < until and not writer.lost.is_set():
+                    if writer.waiting() < 50:
+                        writer.publish("cut/x", f"{cut:03}-{n:06}".encode())
+                        if n % 10 == 0:
+                            state = f"{cut * 1_000_000 + n}".encode()
+                            writer.publish("state", state, retain=True)
+                        n += 1
+                    else:
+                        time.sleep(0.001)
+                board.cut_power()
+                writer.drop()
+                answered = writer.acknowledged()
+                for payload in answered:
+                    if payload.isdigit():
+                        newest_retained = max(newest_retained, int(payload))
+                    else:
+                        acknowledged.add(payload)
+                print(f"    cut {cut + 1}: {writer.sent()} sent, {len(answered)} acknowledged", flush=True)
+            self.note(
+                f"{self.args.cuts} power cuts",
+                f"{len(acknowledged)} acknowledged messages, none lost",
+            )
+            board.check()
+        finally:
+            board.cut_power()
+
+    def smoke(self):
+        """Started, and every QoS with real clients."""
+        self.every_qos_and_retained()
+
+
+def expect(what: str, got: list[str], wanted: list[str]) -> None:
+    if got != wanted:
+        at = next((n for n, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]), len(got))
+        raise RuntimeError(f"{what}: {len(got)} of {len(wanted)} arrived, the first fault is at {at}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("board", choices=KINDS)
+    parser.add_argument("--parts", type=Path, required=True, help="what fetch.sh fetched")
+    parser.add_argument("--binaries", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--cuts", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="the one story of that name")
+    stories = Stories(args := parser.parse_args())
+    todo = [stories.every_qos_and_retained]
+    if args.board == "armv7":
+        todo += [stories.many_idle_clients_and_load, stories.offline_session, stories.power_cuts]
+    for story in todo:
+        if args.only in (None, story.__name__):
+            stories.tell(story)
+    table = ["| | | at most |", "|---|---|---|"]
+    table += [f"| {' | '.join(row)} |" for row in stories.rows]
+    (args.work / "table.md").write_text("\n".join(table) + "\n")
+    print("\n".join(table))
+    for failure in stories.failed:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if stories.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
