@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod manual;
 mod options;
 #[path = "../common/socket.rs"]
 mod socket;
