@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes packages of the static binaries in dist/: scripts/package.sh [--binary FILE] [TARGET...]
+# Makes packages of the static binaries in dist/: scripts/package.sh [--binary FILE] [--into DIR] [TARGET...]
 #
 # TARGET: amd64, arm64, armhf (Debian packages; armhf has the ARMv6 binary, so that it runs on a Pi Zero too),
 # or openwrt-x86_64, openwrt-aarch64, openwrt-armv7, openwrt-armv6 (archives to unpack on a router). Without one,
 # all those whose binary is there. scripts/build-board.sh makes the binaries. --binary takes another one for a
-# single target, to try it; if it is not static, the package says what it needs.
+# single target, to try it; if it is not static, the package says what it needs. --has TARGET tells by its status
+# whether the binary for it is there.
+# Packages go to dist/, or to the DIR of --into.
 #
 # The same commit and binary make the same package: its times are those of the commit, or SOURCE_DATE_EPOCH.
 set -euo pipefail
@@ -17,7 +19,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 all=(amd64 arm64 armhf openwrt-x86_64 openwrt-aarch64 openwrt-armv7 openwrt-armv6)
 
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 binary_of() {
@@ -80,7 +82,7 @@ control() {
 }
 
 debian() {
-  local architecture=$1 binary=$2 deb=dist/${name}_${version}_$1.deb doc=/usr/share/doc/$name script
+  local architecture=$1 binary=$2 deb=$into/${name}_${version}_$1.deb doc=/usr/share/doc/$name script
   put 755 "$binary" /usr/bin/midge
   put 644 packaging/debian/midge.conf /etc/midge/midge.conf
   put 644 packaging/debian/midge.logrotate /etc/logrotate.d/midge
@@ -104,7 +106,7 @@ debian() {
 }
 
 openwrt() {
-  local archive=dist/midge_${version}_$1.tar.gz
+  local archive=$into/midge_${version}_$1.tar.gz
   put 755 "$2" /usr/bin/midge
   put 755 packaging/openwrt/midge.init /etc/init.d/midge
   put 644 packaging/openwrt/midge.config /etc/config/midge
@@ -132,13 +134,15 @@ package() {
 }
 
 binary=""
+into=dist
 targets=()
 while (($# > 0)); do
   case $1 in
     -h | --help) usage && exit 0 ;;
-    --binary)
+    --has) [[ -e $(binary_of "${2:-}") ]] && exit 0 || exit 1 ;;
+    --binary | --into)
       (($# > 1)) || { usage >&2 && exit 2; }
-      binary=$2
+      if [[ $1 == --into ]]; then into=$2; else binary=$2; fi
       shift
       ;;
     *)
@@ -165,7 +169,7 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-mkdir -p dist
+mkdir -p "$into"
 for target in "${targets[@]}"; do
   from=${binary:-$(binary_of "$target")}
   [[ -e $from ]] || { echo "$from is not there: scripts/build-board.sh makes it" >&2 && exit 1; }
