@@ -105,8 +105,8 @@ END
 [Service]
 Type=oneshot
 ExecStart=/root/service.sh --inside
-StandardOutput=file:/srv/midge/said
-StandardError=file:/srv/midge/said
+StandardOutput=append:/srv/midge/said
+StandardError=append:/srv/midge/said
 ExecStopPost=/bin/systemctl poweroff --force --force
 END
   ip link set lo up
