@@ -190,6 +190,26 @@ check_binary() {
   esac
 }
 
+# On the oldest processor that the package is for; the configuration is the one that it installs.
+check_start() {
+  local target=$1 binary=$2 emulator
+  shift 2
+  case $target in
+    arm64 | *-aarch64) emulator="qemu-aarch64-static" ;;
+    armhf | *-armv6) emulator="qemu-arm-static -cpu arm1176" ;;
+    *-armv7) emulator="qemu-arm-static -cpu cortex-a7" ;;
+    *) return 0 ;;
+  esac
+  if ! has "${emulator%% *}"; then
+    not_checked "$target: whether it starts, by ${emulator%% *}"
+    return
+  fi
+  # shellcheck disable=SC2086
+  [[ $($emulator "$binary" --version) == "midge $version" ]] || fail "$target: does not start"
+  # shellcheck disable=SC2086
+  (($# == 0)) || $emulator "$binary" -c "$1" --test-config >"$scratch/tested" || fail "$(cat "$scratch/tested")"
+}
+
 check_debian() {
   local architecture=$1 deb=$2 tree=$scratch/$1 field
   for field in "Package midge-broker" "Version $version" "Architecture $architecture" "Conflicts midge"; do
@@ -199,6 +219,7 @@ check_debian() {
   dpkg-deb -R "$deb" "$tree"
   (cd "$tree" && md5sum --quiet -c DEBIAN/md5sums)
   check_binary "$architecture" "$tree/usr/bin/midge"
+  check_start "$architecture" "$tree/usr/bin/midge" "$tree/etc/midge/midge.conf"
   if [[ -n $is_quick ]]; then
     :
   elif has lintian; then
@@ -220,6 +241,7 @@ check_archive() {
 -rwxr-xr-x 0/0 ./usr/bin/midge"
   [[ $said == "$expected" ]] || fail "$archive: $said"
   check_binary "$1" "$tree/usr/bin/midge"
+  check_start "$1" "$tree/usr/bin/midge"
 }
 
 # The same twice, whatever the umask and the times of files.
