@@ -33,7 +33,7 @@ step() {
 
 check_scripts() {
   local script
-  for script in scripts/*.sh .ci/run; do
+  for script in scripts/*.sh tests/packaging/*.sh .ci/run; do
     bash -n "$script"
   done
 }
@@ -63,6 +63,7 @@ step "simulation and growth, optimized" \
 step "release build" cargo build --release
 step "instructions" scripts/instructions.sh
 step "scripts" check_scripts
+step "packages" scripts/check-packages.sh --quick
 step "real clients" scripts/clients.sh --check
 step "from Mosquitto to midge" scripts/switch.sh
 step "load" short_load

@@ -17,6 +17,8 @@ install_packages() {
   # Where it is not in the path of ordinary users.
   PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || packages+=(mosquitto)
   command -v valgrind >/dev/null || packages+=(valgrind)
+  command -v mandoc >/dev/null || packages+=(mandoc)
+  command -v busybox >/dev/null || packages+=(busybox)
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   ((${#packages[@]} == 0)) || apt_install "${packages[@]}"
 }

@@ -230,6 +230,7 @@ fn nothing_stands_at_the_top_that_does_not_belong_there() {
         "benches",
         "docs",
         "fuzz",
+        "packaging",
         "scripts",
         "src",
         "tests",
@@ -238,7 +239,7 @@ fn nothing_stands_at_the_top_that_does_not_belong_there() {
     let names = entries.flatten().map(|entry| entry.file_name());
     let names = names.map(|name| name.to_string_lossy().into_owned());
     let strange = names.filter(|name| {
-        let is_built = name == "target" || name.starts_with('.');
+        let is_built = name == "target" || name == "dist" || name.starts_with('.');
         !is_built && !known.contains(&&**name)
     });
     assert_none(strange.collect());

@@ -27,6 +27,8 @@ pub trait Outside {
     fn variable(&self, name: &str) -> Option<String>;
     /// Whether this process may do everything.
     fn is_root(&self) -> bool;
+    /// Whether it is that user already.
+    fn is_user(&self, name: &str) -> bool;
     /// What there is to say of the files that say who may do what; or all that is wrong with them.
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>>;
 }
@@ -56,15 +58,30 @@ impl Outside for System {
     }
 
     fn is_root(&self) -> bool {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-        // Real, effective, saved.
-        line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
+        effective_uid() == Some(0)
+    }
+
+    #[cfg(feature = "user")]
+    fn is_user(&self, name: &str) -> bool {
+        let found = crate::user::find(name).ok().flatten();
+        found.is_some_and(|user| effective_uid() == Some(user.uid))
+    }
+
+    #[cfg(not(feature = "user"))]
+    fn is_user(&self, _: &str) -> bool {
+        false
     }
 
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         files.read().map(|fresh| fresh.sentences())
     }
+}
+
+fn effective_uid() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    // Real, effective, saved.
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A line that is neither empty nor a comment.

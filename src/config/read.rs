@@ -177,7 +177,16 @@ impl Config {
                 Ok((name, text)) => {
                     self.here = format!("{place}: {name} {text}").trim_end().to_string();
                     let verdict = self.read_option(&place, &name, &text, first, &mut seen);
-                    let verdict = verdict.unwrap_or_else(Verdict::Wrong);
+                    let verdict = match verdict {
+                        // Started as the user that it is to become, as by systemd.
+                        Ok(Verdict::Approximated(_))
+                            if name == "user" && outside.is_user(&text) =>
+                        {
+                            Verdict::Honoured
+                        }
+                        Ok(verdict) => verdict,
+                        Err(sentence) => Verdict::Wrong(sentence),
+                    };
                     self.note(&place, &name, &text, verdict);
                 }
             }

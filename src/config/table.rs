@@ -11,6 +11,8 @@ pub struct Row {
     pub option: Option<String>,
     /// Without the hyphens.
     pub flag: Option<&'static str>,
+    /// Its letter, or nothing.
+    pub short: &'static str,
     /// Other names in a file.
     pub aliases: Vec<&'static str>,
     pub scope: &'static str,
@@ -40,6 +42,7 @@ fn row(setting: &Setting) -> Row {
     Row {
         aliases: aliases.map(|(theirs, _)| *theirs).collect(),
         flag: setting.is_flag().then_some(setting.name),
+        short: setting.short,
         scope: match setting.scope {
             Scope::Program => "program",
             Scope::File => "file",

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use midge::config::{Row, rows};
+use midge::net::Host;
 
 use crate::Files;
 
@@ -190,4 +191,47 @@ fn the_document_has_the_table() {
         return;
     }
     assert_eq!(there, table(), "WRITE_DOCS=1 cargo test --test config");
+}
+
+// ---- packaging/ -----------------------------------------------------------------------------
+
+const PACKAGED: &str = "packaging/debian/midge.conf";
+
+#[test]
+fn what_our_package_installs_is_for_this_machine_and_kept() {
+    let text = fs::read(root().join(PACKAGED)).expect("it is there");
+    let (said, is_good) = Files::main(&text).as_user("midge").tested(&[]);
+    assert!(is_good, "{said}");
+    assert!(
+        said.contains("every client of this machine can connect"),
+        "{said}"
+    );
+    assert!(said.contains("is kept in /var/lib/midge"), "{said}");
+    let config = Files::main(&text).as_user("midge").read().unwrap();
+    assert_eq!(config.notices(), [] as [String; 0]);
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].host, Host::Loopback);
+}
+
+#[test]
+fn what_our_package_offers_opens_it_to_users_of_the_network() {
+    let text = fs::read_to_string(root().join(PACKAGED)).expect("it is there");
+    let is_option = |line: &str| line.starts_with(|char: char| char.is_ascii_lowercase());
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(option) if is_option(option) => format!("{option}\n"),
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(line).collect();
+    let (said, is_good) = Files::main(&text).as_user("midge").tested(&[]);
+    assert!(is_good, "{said}");
+    let honoured = said.matches(": honoured\n").count();
+    assert_eq!(
+        honoured,
+        text.lines().filter(|line| is_option(line)).count(),
+        "{said}"
+    );
+    assert!(
+        said.contains("every client can connect with a user name and its password"),
+        "{said}"
+    );
 }

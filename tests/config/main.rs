@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod manual;
 mod options;
 #[path = "../common/socket.rs"]
 mod socket;
@@ -23,6 +24,7 @@ pub struct Files {
     files: BTreeMap<String, Vec<u8>>,
     location: Option<&'static str>,
     is_root: bool,
+    user: Option<&'static str>,
 }
 
 impl Files {
@@ -38,6 +40,11 @@ impl Files {
 
     pub fn as_root(mut self) -> Files {
         self.is_root = true;
+        self
+    }
+
+    pub fn as_user(mut self, name: &'static str) -> Files {
+        self.user = Some(name);
         self
     }
 
@@ -112,5 +119,9 @@ impl Outside for Files {
 
     fn is_root(&self) -> bool {
         self.is_root
+    }
+
+    fn is_user(&self, name: &str) -> bool {
+        self.user == Some(name)
     }
 }

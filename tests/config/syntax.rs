@@ -406,6 +406,10 @@ fn root_becomes_the_user_of_the_file_and_nobody_else_does() {
     }
     let notices = Files::main("user mosquitto\n").read().unwrap().notices();
     assert!(notices[0].contains("stays who it is"), "{notices:?}");
+    let already = Files::main("user mosquitto\n").as_user("mosquitto");
+    let config = already.read().unwrap();
+    assert_eq!(config.user_to_become(), None);
+    assert_eq!(config.notices(), [] as [String; 0]);
 }
 
 #[test]

@@ -43,6 +43,10 @@ impl Outside for Files<'_> {
     fn is_root(&self) -> bool {
         self.0.len() == 2
     }
+
+    fn is_user(&self, _: &str) -> bool {
+        false
+    }
 }
 
 pub fn run(bytes: &[u8]) {

@@ -65,6 +65,10 @@ impl Outside for Nowhere {
     fn is_root(&self) -> bool {
         false
     }
+
+    fn is_user(&self, _: &str) -> bool {
+        false
+    }
 }
 
 pub fn check_line(line: &str) {

@@ -1,0 +1,330 @@
+#!/usr/bin/env bash
+# Checks the packages and what they are made of: scripts/check-packages.sh [--quick|--boot] [--install] [--complete]
+#
+# Packages are made of the binaries in dist/ (scripts/build-board.sh), and for this machine of the one that was
+# built last if there is none; what has no binary is named. Nothing of this machine is changed: as root, a Debian
+# package is installed, removed and purged in an overlay over its file system. Tools that are missing are named too.
+#
+#   --quick      in some seconds: only the package for this machine, without lintian, and not installed
+#   --boot       and with systemd: it is started in namespaces of its own, and the package installed there
+#   --install    install them (Debian)
+#   --complete   what is missing is an error
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+tools=(dpkg-deb readelf mandoc shellcheck lintian logrotate systemd-analyze busybox)
+packages=(dpkg binutils mandoc shellcheck lintian logrotate systemd busybox)
+missing=0
+step=""
+scratch=$(mktemp -d)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+finish() {
+  local status=$?
+  rm -rf "$scratch"
+  ((status == 0)) || printf 'FAILED: %s\n' "$step" >&2
+}
+trap finish EXIT
+
+usage() {
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
+has() { command -v "$1" >/dev/null; }
+
+not_checked() {
+  echo "not checked: $*"
+  missing=$((missing + 1))
+}
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+install_tools() {
+  local i wanted=() root=()
+  for i in "${!tools[@]}"; do
+    has "${tools[i]}" || wanted+=("${packages[i]}")
+  done
+  ((${#wanted[@]})) || return 0
+  ((EUID == 0)) || root=(sudo)
+  "${root[@]}" apt-get update -q
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends --no-remove "${wanted[@]}"
+}
+
+# ---- what packages are made of ------------------------------------------------------------------
+
+check_shell() {
+  local script
+  for script in packaging/debian/p*[!.]* packaging/openwrt/midge.init tests/packaging/openwrt.sh; do
+    case $script in *.conf) continue ;; esac
+    sh -n "$script"
+    ! has busybox || busybox sh -n "$script"
+  done
+  if has shellcheck; then
+    shellcheck packaging/debian/{postinst,prerm,postrm}
+    # What rc.common has: local; variables and functions that it reads.
+    shellcheck -s dash -e SC1008,SC2034,SC2317,SC3043 packaging/openwrt/midge.init
+  else
+    not_checked "shell scripts, by shellcheck"
+  fi
+}
+
+check_manual() {
+  if has mandoc; then
+    mandoc -Tlint -W style docs/midge.1
+  else
+    not_checked "the manual page, by mandoc"
+  fi
+}
+
+# The programs that it names are not installed here: a copy says that there are some.
+check_unit() {
+  if ! has systemd-analyze; then
+    not_checked "midge.service, by systemd-analyze"
+    return
+  fi
+  local said
+  sed 's|^ExecStart=/usr/bin/midge|ExecStart=/bin/true|; /^Documentation=/d' packaging/debian/midge.service \
+    >"$scratch/midge.service"
+  said=$(systemd-analyze verify "$scratch/midge.service" 2>&1) || fail "$said"
+  [[ -z $said ]] || fail "$said"
+  if ! systemd-analyze --help | grep -q -e --offline; then
+    not_checked "what midge.service leaves open, by systemd-analyze: it is older than systemd 250"
+    return
+  fi
+  # 0 is safe, 10 is not.
+  systemd-analyze security --offline=true --threshold=25 "$scratch/midge.service" >"$scratch/security" 2>&1 ||
+    fail "$(tail -2 "$scratch/security")"
+  tail -1 "$scratch/security"
+}
+
+check_logrotate() {
+  if has logrotate; then
+    logrotate -d -s "$scratch/state" packaging/debian/midge.logrotate >"$scratch/logrotate" 2>&1 ||
+      fail "$(cat "$scratch/logrotate")"
+    ! grep -i 'error\|overrides' "$scratch/logrotate" || fail "packaging/debian/midge.logrotate"
+  else
+    not_checked "the logrotate snippet, by logrotate"
+  fi
+}
+
+check_openwrt() {
+  local shell midge=$1
+  for shell in sh "busybox sh"; do
+    # shellcheck disable=SC2086
+    ! has ${shell% *} || $shell tests/packaging/openwrt.sh "$midge"
+  done
+  if has make; then check_recipe; else not_checked "the recipe for OpenWrt, by make"; fi
+}
+
+# What the recipe installs, with OpenWrt's makefiles replaced by some that do only that.
+check_recipe() {
+  local said expected tree=$scratch/recipe
+  mkdir -p "$tree/dist" "$tree/packaging"
+  cp -r packaging/openwrt "$tree/packaging/"
+  install -m 755 /dev/null "$tree/dist/midge-armv7-full"
+  cat >"$tree/rules.mk" <<'END'
+INCLUDE_DIR:=$(TOPDIR)
+INSTALL_DIR:=install -d -m 755
+INSTALL_BIN:=install -m 755
+INSTALL_CONF:=install -m 600
+END
+  cat >"$tree/package.mk" <<'END'
+define BuildPackage
+all:
+	$$(call Build/Compile)
+	$$(call Package/$(1)/install,$$(TOPDIR)/root)
+	@echo "$(1) $$(PKG_VERSION)"
+endef
+END
+  said=$(make -s -C "$tree/packaging/openwrt" TOPDIR="$tree" CONFIG_arm=y CONFIG_arm_v7=y)
+  [[ $said == "midge $version" ]] || fail "packaging/openwrt/Makefile: $said, not midge $version"
+  said=$(cd "$tree/root" && find . -type f -printf '%m %P\n' | sort)
+  expected=$'600 etc/config/midge\n755 etc/init.d/midge\n755 usr/bin/midge'
+  [[ $said == "$expected" ]] || fail "packaging/openwrt/Makefile installs: $said"
+}
+
+# ---- packages -----------------------------------------------------------------------------------
+
+# File list and modes; directories are left out.
+files_of() {
+  dpkg-deb -c "$1" | awk '$1 !~ /^d/ { print $1, $2, substr($6, 2) }'
+}
+
+expected_files() {
+  sed 's|DOC|/usr/share/doc/midge-broker|' <<'END'
+-rw-r--r-- root/root /etc/logrotate.d/midge
+-rw-r--r-- root/root /etc/midge/midge.conf
+-rw-r--r-- root/root /lib/systemd/system/midge.service
+-rwxr-xr-x root/root /usr/bin/midge
+-rw-r--r-- root/root DOC/CHANGELOG.md.gz
+-rw-r--r-- root/root DOC/changelog.gz
+-rw-r--r-- root/root DOC/copyright
+-rw-r--r-- root/root DOC/from-mosquitto.md.gz
+-rw-r--r-- root/root /usr/share/man/man1/midge.1.gz
+END
+}
+
+# Architecture, and what readelf says of its binary.
+machine_of() {
+  case $1 in
+    amd64 | *-x86_64) echo "ELF64 Advanced Micro Devices X86-64" ;;
+    arm64 | *-aarch64) echo "ELF64 AArch64" ;;
+    armhf | *-armv7 | *-armv6) echo "ELF32 ARM" ;;
+  esac
+}
+
+check_binary() {
+  local target=$1 binary=$2 header
+  header=$(readelf -h "$binary" | awk -F': *' '/Class:/ { class = $2 } /Machine:/ { print class " " $2 }')
+  [[ $header == "$(machine_of "$target")" ]] || fail "$target: its binary is for $header"
+  ! readelf -S "$binary" | grep -q '\.symtab' || fail "$target: its binary is not stripped"
+  case $target in
+    armhf | *-armv6)
+      readelf -A "$binary" | grep -q 'Tag_CPU_arch: v6' ||
+        fail "$target: its binary is not for ARMv6, and would not run on a Pi Zero"
+      ;;
+  esac
+}
+
+# On the oldest processor that the package is for; the configuration is the one that it installs.
+check_start() {
+  local target=$1 binary=$2 emulator
+  shift 2
+  case $target in
+    arm64 | *-aarch64) emulator="qemu-aarch64-static" ;;
+    armhf | *-armv6) emulator="qemu-arm-static -cpu arm1176" ;;
+    *-armv7) emulator="qemu-arm-static -cpu cortex-a7" ;;
+    *) return 0 ;;
+  esac
+  if ! has "${emulator%% *}"; then
+    not_checked "$target: whether it starts, by ${emulator%% *}"
+    return
+  fi
+  # shellcheck disable=SC2086
+  [[ $($emulator "$binary" --version) == "midge $version" ]] || fail "$target: does not start"
+  # shellcheck disable=SC2086
+  (($# == 0)) || $emulator "$binary" -c "$1" --test-config >"$scratch/tested" || fail "$(cat "$scratch/tested")"
+}
+
+check_debian() {
+  local architecture=$1 deb=$2 tree=$scratch/$1 field
+  for field in "Package midge-broker" "Version $version" "Architecture $architecture" "Conflicts midge"; do
+    [[ $(dpkg-deb -f "$deb" "${field% *}") == "${field#* }" ]] || fail "$deb: $field is not in control"
+  done
+  diff <(expected_files | LC_ALL=C sort -k 3) <(files_of "$deb" | LC_ALL=C sort -k 3) || fail "$deb: other files"
+  dpkg-deb -R "$deb" "$tree"
+  (cd "$tree" && md5sum --quiet -c DEBIAN/md5sums)
+  check_binary "$architecture" "$tree/usr/bin/midge"
+  check_start "$architecture" "$tree/usr/bin/midge" "$tree/etc/midge/midge.conf"
+  if [[ -n $is_quick ]]; then
+    :
+  elif has lintian; then
+    # It is static, and says so in one of two ways.
+    lintian --allow-root --fail-on error,warning \
+      --suppress-tags statically-linked-binary,shared-library-lacks-prerequisites "$deb"
+  else
+    not_checked "$deb, by lintian"
+  fi
+}
+
+check_archive() {
+  local archive=$2 tree=$scratch/$1 said expected
+  mkdir "$tree"
+  tar -C "$tree" -xzf "$archive"
+  said=$(tar -tvzf "$archive" | awk '$1 !~ /^d/ { print $1, $2, $6 }')
+  expected="-rw-r--r-- 0/0 ./etc/config/midge
+-rwxr-xr-x 0/0 ./etc/init.d/midge
+-rwxr-xr-x 0/0 ./usr/bin/midge"
+  [[ $said == "$expected" ]] || fail "$archive: $said"
+  check_binary "$1" "$tree/usr/bin/midge"
+  check_start "$1" "$tree/usr/bin/midge"
+}
+
+# The same twice, whatever the umask and the times of files.
+check_reproducible() {
+  local first
+  first=$(sha256sum <"$1")
+  shift
+  (umask 077 && "$@" >/dev/null)
+  [[ $(sha256sum <"$made") == "$first" ]] || fail "$made: another one each time"
+}
+
+check_package() {
+  local target=$1 made
+  shift
+  set -- --into "$scratch/packages" "$@"
+  made=$(scripts/package.sh "$@" "$target")
+  check_reproducible "$made" scripts/package.sh "$@" "$target"
+  case $target in
+    openwrt-*) check_archive "$target" "$made" ;;
+    *) check_debian "$target" "$made" ;;
+  esac
+  echo "${made##*/}: good"
+  if [[ -z $is_quick && $target == "$here" ]]; then
+    try_install "$made"
+    if [[ -n $is_booting ]]; then tests/packaging/service.sh "$made"; fi
+  fi
+}
+
+try_install() {
+  if ((EUID == 0)) && unshare -m true 2>/dev/null; then
+    unshare -m tests/packaging/install.sh "$1"
+  else
+    not_checked "installing $1: it takes root"
+  fi
+}
+
+# ---- all of it ----------------------------------------------------------------------------------
+
+run() {
+  step=$1
+  shift
+  "$@"
+}
+
+is_complete="" is_quick="" is_booting=""
+while (($# > 0)); do
+  case $1 in
+    --quick) is_quick=yes ;;
+    --boot) is_booting=yes ;;
+    --install) install_tools ;;
+    --complete) is_complete=yes ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+
+# What is here already, the one built last first; nothing is built for this.
+midge=$(find "${CARGO_TARGET_DIR:-target}"/{release,debug} -maxdepth 1 -name midge -printf '%T@ %p\n' 2>/dev/null |
+  sort -rn | head -1 | cut -d' ' -f2 || true)
+run "shell scripts" check_shell
+run "manual page" check_manual
+run "systemd's unit" check_unit
+run "logrotate snippet" check_logrotate
+run "OpenWrt" check_openwrt "$midge"
+run "Docker" tests/packaging/docker.py
+if has dpkg-deb && has readelf; then
+  here=$(dpkg --print-architecture)
+  targets=(amd64 arm64 armhf openwrt-x86_64 openwrt-aarch64 openwrt-armv7 openwrt-armv6)
+  [[ -z $is_quick ]] || targets=("$here")
+  for target in "${targets[@]}"; do
+    if scripts/package.sh --has "$target"; then
+      run "$target" check_package "$target"
+    elif [[ $target == "$here" && -n $midge ]]; then
+      cp "$midge" "$scratch/midge"
+      strip "$scratch/midge"
+      run "$target" check_package "$target" --binary "$scratch/midge"
+    else
+      not_checked "$target: scripts/build-board.sh has made no binary for it"
+    fi
+  done
+else
+  not_checked "packages, by dpkg-deb and readelf"
+fi
+echo "packages: what could be checked is good; not checked: $missing"
+[[ -z $is_complete ]] || ((missing == 0))
