@@ -189,6 +189,11 @@ impl Outside for Again {
         self.was_root
     }
 
+    fn is_user(&self, name: &str) -> bool {
+        // Root has become somebody since.
+        !self.was_root && System.is_user(name)
+    }
+
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         System.check(files)
     }
