@@ -43,6 +43,10 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     let broker = Broker::new(config.broker.clone(), Instant::now());
     let server = Server::new(broker, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
+    // Whoever sends one as soon as a port is open must not end it.
+    #[cfg(feature = "signals")]
+    midge::net::signals::watch(&mut server)
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let fresh = config.files().read();
     let fresh = fresh.map_err(|faults| faults.join("\nmidge: "))?;
     fresh.apply(&mut server);
@@ -54,9 +58,6 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         let who = config.who_can_connect(index);
         info!(target: "notice", "Listening on {}: {who}.", places.join(" and "));
     }
-    #[cfg(feature = "signals")]
-    midge::net::signals::watch(&mut server)
-        .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
         let written = fs::write(path, format!("{}\n", process::id()));
