@@ -156,9 +156,7 @@ fn read(flags: &[String], old: &Config) -> Result<Next, Vec<String>> {
 
 /// As whoever it was that started midge.
 fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
-    let outside = Again {
-        was_root: old.was_root(),
-    };
+    let outside = Again { old };
     match Config::read(flags, &outside) {
         Ok(Command::Run(config)) => Ok(*config),
         // The same flags asked for a server before.
@@ -167,12 +165,13 @@ fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
     }
 }
 
-/// The world as it is, but for who midge was before it became somebody else.
-struct Again {
-    was_root: bool,
+/// The world as it is, but for who midge was before it became somebody else, and before the sandbox
+/// kept the list of users from it.
+struct Again<'a> {
+    old: &'a Config,
 }
 
-impl Outside for Again {
+impl Outside for Again<'_> {
     fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         System.read(path, bytes_max)
     }
@@ -186,12 +185,11 @@ impl Outside for Again {
     }
 
     fn is_root(&self) -> bool {
-        self.was_root
+        self.old.was_root()
     }
 
     fn is_user(&self, name: &str) -> bool {
-        // Root has become somebody since.
-        !self.was_root && System.is_user(name)
+        self.old.was_user(name)
     }
 
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {

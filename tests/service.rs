@@ -7,8 +7,9 @@ mod socket;
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use midge::packet::{
@@ -163,6 +164,31 @@ fn a_faulty_file_changes_nothing_and_is_logged_with_its_line() {
     broker.logs("SIGHUP: what was read again is good");
     let denied = publish_qos(QoS::AtLeastOnce, 7, "t", "");
     assert_eq!(client.publish_packet(denied), ReasonCode::NotAuthorized);
+}
+
+/// Started as the user of the file, as by systemd: nothing is to be said of it, then or later,
+/// though the sandbox keeps the list of users from it.
+#[cfg(feature = "user")]
+#[test]
+fn who_was_the_user_of_the_file_is_still_when_it_is_read_again() {
+    let conf = Conf::new("user nobody\nlog_type all\n");
+    let mut command = conf.command();
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        let nobody = midge::user::find("nobody")
+            .unwrap()
+            .expect("there is nobody");
+        command.uid(nobody.uid).gid(nobody.gid);
+    } else {
+        println!("not tested: only root can start midge as nobody");
+        return;
+    }
+    fs::set_permissions(&conf.path, Permissions::from_mode(0o644)).unwrap();
+    let broker = Midge::command(&mut command).on_port(conf.port);
+    broker.signal("HUP");
+    broker.logs("SIGHUP: what was read again is good");
+    broker.client("a").ping();
+    let exit = broker.stop();
+    assert!(!exit.stderr.contains("user"), "{}", exit.stderr);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! else is as the new one says.
 
 use super::Config;
+use super::read::Verdict;
 use crate::net::ListenerAddress;
 
 impl Config {
@@ -109,5 +110,11 @@ impl Config {
     /// Whether it was root that started this.
     pub fn was_root(&self) -> bool {
         self.is_root
+    }
+
+    /// Whether nothing was to be said against that user, as whom it was started perhaps.
+    pub fn was_user(&self, name: &str) -> bool {
+        let mut given = self.given.iter();
+        given.any(|one| one.name == "user" && one.text == name && one.verdict == Verdict::Honoured)
     }
 }
