@@ -1,24 +1,30 @@
 #!/usr/bin/env bash
-# Builds static, stripped binaries for boards: scripts/build-board.sh [TARGET...]
+# Builds static, stripped binaries for boards: scripts/build-board.sh [--again] [--bytes] [TARGET...]
 #
 # TARGET: armv7 (Pi 2 and later in 32 bit, most gateways), armv6 (Pi Zero, Pi 1), aarch64, x86_64; without one,
-# all four. Each is built twice: full (default features) and minimal (--no-default-features). dist/ gets the
+# all four. Each is built in two forms: full (default features) and minimal (--no-default-features). dist/ gets the
 # binaries, SHA256SUMS and sizes.md. Exit status 1 if a binary is larger than its budget.
 #
-# Where rustup has the target (rustup target add ...), that is used. Else the standard library is built from source
-# with Debian's rustc-web, and linked by zig, which comes from PyPI; both are installed if they are missing.
+# Where rustup has the target (rustup target add ...), that is used: quick, and some 200 kB larger, as its standard
+# library can print backtraces. Else the standard library is built from source, without, with Debian's rustc-web, and
+# linked by zig, which comes from PyPI; both are installed if they are missing.
+#
+#   --again   build all a second time, elsewhere, and fail if a byte differs
+#   --bytes   write to docs/size.md what the bytes of the last target are for
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
 work=$PWD/target/board
-export CARGO_TARGET_DIR=$work/build
+again=
+bytes=
 export ZIG_GLOBAL_CACHE_DIR=$work/zig-cache ZIG_LOCAL_CACHE_DIR=$work/zig-cache
-zig_version=0.17.0
+# 0.16 and later have an allocator of their own in place of musl's, which gives nothing back to the kernel.
+zig_version=0.15.2
 zigbuild_version=0.24.0
 
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 triple() {
@@ -39,10 +45,22 @@ budget() {
   esac
 }
 
-# Paths of this machine would make each machine's binary another.
-remapped() {
-  local cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  echo "--remap-path-prefix=$PWD=midge --remap-path-prefix=$cargo_home=cargo"
+# Bytes are dear on 32-bit boards. Thumb-2 says the same as ARM in three quarters of them; ARMv6 has only its
+# predecessor, which is slow. Nobody unwinds where panic is abort.
+flags_for() {
+  local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags=(-C force-unwind-tables=no)
+  [[ $1 != armv7 ]] || flags+=(-C target-feature=+thumb-mode)
+  # Paths of this machine would make each machine's binary another.
+  flags+=("--remap-path-prefix=$PWD=midge" "--remap-path-prefix=$cargo_home=cargo")
+  flags+=("--remap-path-prefix=$CARGO_TARGET_DIR=target")
+  echo "${flags[*]}"
+}
+
+opt_level_for() {
+  case $1 in
+    armv7 | armv6) echo 2 ;;
+    *) echo 3 ;;
+  esac
 }
 
 has_rustup_target() {
@@ -59,40 +77,68 @@ install_debian_toolchain() {
     echo "installing ${packages[*]} (Debian)"
     as_root apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}" >/dev/null
   fi
-  if [[ ! -x $work/zig/bin/cargo-zigbuild ]]; then
+  if [[ ! -x $work/zig-$zig_version/bin/cargo-zigbuild ]]; then
     echo "installing ziglang $zig_version and cargo-zigbuild $zigbuild_version (PyPI)"
-    python3 -m venv "$work/zig"
-    "$work/zig/bin/pip" install -q "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version"
+    python3 -m venv "$work/zig-$zig_version"
+    "$work/zig-$zig_version/bin/pip" install -q "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version"
   fi
 }
 
+# The host's linker is for the host.
 build_with_rustup() {
-  local triple=$1
+  local triple=$1 upper
   shift
-  RUSTFLAGS="$(remapped)" cargo build --locked --release --target "$triple" "$@"
+  upper=${triple^^}
+  env "CARGO_TARGET_${upper//-/_}_LINKER=rust-lld" \
+    cargo build --locked --release --target "$triple" "$@"
 }
 
 build_with_std() {
   local triple=$1
   shift
   install_debian_toolchain
-  PATH=$work/zig/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    RUSTFLAGS="-C link-self-contained=no $(remapped)" \
-    cargo-zigbuild zigbuild --locked -Zbuild-std=std,panic_abort --release --target "$triple" "$@"
+  PATH=$work/zig-$zig_version/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
+    RUSTFLAGS="-C link-self-contained=no $RUSTFLAGS" cargo-zigbuild zigbuild --locked --release \
+    -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size --target "$triple" "$@"
 }
 
+# The binary is left in CARGO_TARGET_DIR, and its path in $built.
 build() {
-  local target=$1 form=$2 triple flags=()
+  local target=$1 form=$2 triple flags=() how=with_std from="built from source"
   triple=$(triple "$target")
   [[ $form == full ]] || flags=(--no-default-features)
   if has_rustup_target "$triple"; then
-    echo "=== midge-$target-$form: $triple, with rustup's standard library"
-    build_with_rustup "$triple" "${flags[@]}"
-  else
-    echo "=== midge-$target-$form: $triple, with a standard library built from source"
-    build_with_std "$triple" "${flags[@]}"
+    how=with_rustup from="of rustup"
   fi
-  cp "$CARGO_TARGET_DIR/$triple/release/midge" "dist/midge-$target-$form"
+  echo "=== midge-$target-$form: $triple, with a standard library $from"
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=$(opt_level_for "$target") RUSTFLAGS=$(flags_for "$target") \
+    "build_$how" "$triple" "${flags[@]}"
+  built=$CARGO_TARGET_DIR/$triple/release/midge
+}
+
+build_to_dist() {
+  export CARGO_TARGET_DIR=$work/build
+  build "$@"
+  cp "$built" "dist/midge-$1-$2"
+}
+
+build_again() {
+  export CARGO_TARGET_DIR=$work/again
+  build "$@"
+  cmp "$built" "dist/midge-$1-$2"
+  echo "midge-$1-$2: the same bytes again"
+}
+
+# With its symbols, which are not in dist/.
+tell_bytes() {
+  local form binaries=()
+  export CARGO_TARGET_DIR=$work/build CARGO_PROFILE_RELEASE_STRIP=false
+  for form in minimal full; do
+    build "$1" "$form"
+    cp "$built" "$work/midge-$1-$form.symbols"
+    binaries+=("$work/midge-$1-$form.symbols")
+  done
+  python3 scripts/board/bytes.py "$1" "${binaries[@]}" >docs/size.md
 }
 
 # Rows of what is in dist/, and whether all are within their budgets.
@@ -114,20 +160,25 @@ report() {
   return $status
 }
 
-case ${1:-} in
-  -h | --help)
-    usage
-    exit 0
-    ;;
-esac
-targets=("$@")
-((${#targets[@]})) || targets=(armv7 armv6 aarch64 x86_64)
-for target in "${targets[@]}"; do
-  triple "$target" >/dev/null || { usage >&2 && exit 2; }
+targets=()
+for word in "$@"; do
+  case $word in
+    -h | --help) usage && exit 0 ;;
+    --again) again=1 ;;
+    --bytes) bytes=1 ;;
+    *)
+      triple "$word" >/dev/null || { usage >&2 && exit 2; }
+      targets+=("$word")
+      ;;
+  esac
 done
+((${#targets[@]})) || targets=(armv7 armv6 aarch64 x86_64)
 mkdir -p dist "$work"
 for target in "${targets[@]}"; do
-  build "$target" full
-  build "$target" minimal
+  for form in full minimal; do
+    build_to_dist "$target" "$form"
+    [[ -z $again ]] || build_again "$target" "$form"
+  done
 done
+[[ -z $bytes ]] || tell_bytes "${targets[-1]}"
 report
