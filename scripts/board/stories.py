@@ -4,7 +4,9 @@ Each story starts a board of its own. What is measured is printed as rows of a t
 """
 
 import argparse
+import datetime
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,11 @@ from emulator import KINDS, Board
 
 OPEN = ["--listener", "1883", "--allow-anonymous", "true"]
 ON_DISK = [*OPEN, "--persistence", "true", "--persistence-location", "/data/midge"]
+
+TITLES = {
+    "armv7": "ARMv7 (Cortex-A7) with 40 MB",
+    "armv6": "ARMv6: Raspberry Pi A+",
+}
 
 # kB that may be resident.
 START_MAX = 1024
@@ -179,15 +186,25 @@ class Stories:
         finally:
             board.cut_power()
 
-    def smoke(self):
-        """Started, and every QoS with real clients."""
-        self.every_qos_and_retained()
-
 
 def expect(what: str, got: list[str], wanted: list[str]) -> None:
     if got != wanted:
         at = next((n for n, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]), len(got))
         raise RuntimeError(f"{what}: {len(got)} of {len(wanted)} arrived, the first fault is at {at}")
+
+
+def write_section(document: Path, title: str, table: list[str]) -> None:
+    """In place of what stood under that title, or at the end."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    said = f"{datetime.date.today()}, commit {commit.stdout.strip()}:"
+    section = "\n".join([title, "", said, "", *table]) + "\n"
+    before, found, rest = document.read_text().partition(title + "\n")
+    if not found:
+        document.write_text(f"{before.rstrip()}\n\n{section}")
+        return
+    following = rest.find("\n#")
+    after = rest[following:] if following >= 0 else ""
+    document.write_text(before + section + after)
 
 
 def main() -> int:
@@ -199,6 +216,7 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="the one story of that name")
+    parser.add_argument("--write", type=Path, help="the document that gets the table")
     stories = Stories(args := parser.parse_args())
     todo = [stories.every_qos_and_retained]
     if args.board == "armv7":
@@ -208,8 +226,9 @@ def main() -> int:
             stories.tell(story)
     table = ["| | | at most |", "|---|---|---|"]
     table += [f"| {' | '.join(row)} |" for row in stories.rows]
-    (args.work / "table.md").write_text("\n".join(table) + "\n")
     print("\n".join(table))
+    if args.write and not stories.failed:
+        write_section(args.write, f"### {TITLES[args.board]}", table)
     for failure in stories.failed:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if stories.failed else 0
