@@ -9,6 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::process::Command;
 
 use midge::packet::{
@@ -369,6 +370,35 @@ fn sigusr1_saves_what_is_kept() {
     let broker = Midge::start(&[&flags[..], &location].concat());
     broker.signal("USR1");
     broker.logs("SIGUSR1: all that is kept is on the disk.");
+    assert_eq!(broker.stop().status, Some(0));
+    fs::remove_dir_all(kept).unwrap();
+}
+
+// ---- files that midge makes ---------------------------------------------------------------------
+
+#[cfg(feature = "store")]
+#[test]
+fn the_log_and_what_is_kept_are_for_nobody_else_to_read() {
+    let (kept, log) = (temporary("private"), Place::new("private.log"));
+    let (location, log_dest) = (kept.join("store"), format!("file {}", log.0));
+    let broker = Midge::start(&[
+        "--persistence",
+        "--persistence-location",
+        location.to_str().unwrap(),
+        "--log-dest",
+        &log_dest,
+    ]);
+    log.has("Sandboxed");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(Path::new(&log.0)), 0o600);
+    assert_eq!(mode(&location), 0o700);
+    let files = fs::read_dir(&location).unwrap();
+    let mut names: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() > 1, "{names:?}");
+    for file in &names {
+        assert_eq!(mode(file), 0o600, "{file:?}");
+    }
     assert_eq!(broker.stop().status, Some(0));
     fs::remove_dir_all(kept).unwrap();
 }

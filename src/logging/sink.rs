@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 
 use super::LogOptions;
 use super::kinds::LogType;
@@ -279,7 +279,8 @@ fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io
 /// who would be given a file anywhere.
 fn open_file(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
-    options.append(true);
+    // Not for everybody: who is connected, from where, and what they are called.
+    options.append(true).mode(0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return Ok((opened?, false)),
