@@ -1,8 +1,8 @@
 //! From a configuration to a server that runs, and to its end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process;
 use std::time::Instant;
@@ -60,7 +60,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     }
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
-        let written = fs::write(path, format!("{}\n", process::id()));
+        let written = write_pid(Path::new(path));
         written.map_err(|error| format!("--pid-file {path}: {error}"))?;
     }
     // Whoever midge becomes may not be let there.
@@ -72,6 +72,26 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         warn!("{path} cannot be removed: {error}.");
     }
     result
+}
+
+/// Nothing is written through a link, which may be of the user that root becomes, to a file that is
+/// not: what is there is replaced.
+fn write_pid(path: &Path) -> io::Result<()> {
+    let text = format!("{}\n", process::id());
+    let there = fs::symlink_metadata(path).map(|there| there.file_type());
+    let is_link = there.as_ref().is_ok_and(FileType::is_symlink);
+    if there.is_ok_and(|there| !there.is_file()) && !is_link {
+        return Err(io::Error::other("it is not a file"));
+    }
+    match fs::remove_file(path) {
+        // A file was laid there for midge, in a directory that is not its own.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_link => {
+            return fs::write(path, text);
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    File::create_new(path)?.write_all(text.as_bytes())
 }
 
 /// Everything is open that only root could open.

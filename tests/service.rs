@@ -7,7 +7,7 @@ mod socket;
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
-use socket::{Client, Midge, PATIENCE, free_port, temporary, until};
+use socket::{Client, Midge, PATIENCE, free_port, run, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
 struct Conf {
@@ -401,6 +401,25 @@ fn the_log_and_what_is_kept_are_for_nobody_else_to_read() {
     }
     assert_eq!(broker.stop().status, Some(0));
     fs::remove_dir_all(kept).unwrap();
+}
+
+#[test]
+fn the_process_id_is_written_over_no_file_that_a_link_leads_to() {
+    let (theirs, pid) = (Place::new("theirs"), Place::new("pid"));
+    fs::write(&theirs.0, "not a process").unwrap();
+    symlink(&theirs.0, &pid.0).unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(theirs.text(), "not a process");
+    assert_eq!(broker.stop().status, Some(0));
+    // What a run left that was killed is replaced; what is no file is left alone.
+    fs::write(&pid.0, "1234567").unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(broker.stop().status, Some(0));
+    let _socket = UnixDatagram::bind(&pid.0).unwrap();
+    let exit = run(&["-p", &free_port().to_string(), "--pid-file", &pid.0]);
+    assert!(exit.stderr.contains("it is not a file"), "{}", exit.stderr);
 }
 
 // ---- the service manager ------------------------------------------------------------------------

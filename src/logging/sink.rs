@@ -2,9 +2,9 @@
 //! line. It says so once, and again when it is over, to the others.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 
 use super::LogOptions;
 use super::kinds::LogType;
@@ -276,14 +276,15 @@ fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io
 /// Opens it at its end; says whether it had to be made.
 ///
 /// Nothing is made through a symbolic link: its directory may belong to the user that root becomes,
-/// who would be given a file anywhere.
+/// who would be given a file anywhere. Nor is anything opened through a link of theirs that they
+/// could not open themselves.
 fn open_file(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     // Not for everybody: who is connected, from where, and what they are called.
     options.append(true).mode(0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => return Ok((opened?, false)),
+        opened => return Ok((trusted(opened?, path)?, false)),
     }
     match options.create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -293,10 +294,22 @@ fn open_file(path: &str) -> io::Result<(File, bool)> {
     }
 }
 
+/// The file that `path` names itself, or by a link of root or of whom the file belongs to.
+fn trusted(file: File, path: &str) -> io::Result<File> {
+    let (it, named) = (file.metadata()?, fs::symlink_metadata(path)?);
+    let is_named = (it.dev(), it.ino()) == (named.dev(), named.ino());
+    let is_led_to = named.is_symlink() && (named.uid() == 0 || named.uid() == it.uid());
+    match is_named || is_led_to {
+        true => Ok(file),
+        false => Err(io::Error::other(
+            "it is a symbolic link, neither of root nor of whom that file belongs to",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, lchown, symlink};
     use std::process;
 
     use super::*;
@@ -319,6 +332,13 @@ mod tests {
             file.write_all(b"x").unwrap();
         }
         assert_eq!(fs::read(path("elsewhere")).unwrap(), b"xx");
+        // Not if it is of somebody who does not own what it leads to.
+        if lchown(path("link"), Some(1), None).is_ok() {
+            let error = open_file(&path("link")).unwrap_err().to_string();
+            assert!(error.contains("neither of root nor of whom"), "{error}");
+            chown(path("elsewhere"), Some(1), None).unwrap();
+            assert!(open_file(&path("link")).is_ok());
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 }
