@@ -380,7 +380,7 @@ fn an_acl_file_that_cannot_be_used_stops_the_start_with_its_line() {
         1,
         &[&missing, "cannot be read"],
     );
-    assert_refused(&["-q", "--acl-file", "/"], 1, &["/: is not a file"]);
+    assert_refused(&["-q", "--acl-file", "/"], 1, &["/: cannot be read: it is not a file"]);
     assert_refused(&["--acl-file", ""], 2, &["must be a file"]);
     fs::write(&path, "pattern read a\n").unwrap();
     let exit = run(&["--acl-file", &path, "--test-config"]);

@@ -422,6 +422,32 @@ fn the_process_id_is_written_over_no_file_that_a_link_leads_to() {
     assert!(exit.stderr.contains("it is not a file"), "{}", exit.stderr);
 }
 
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
+    let make = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    let directory = temporary("included");
+    fs::create_dir(&directory).unwrap();
+    let conf = Conf::new(&format!("include_dir {}\n", directory.display()));
+    let broker = conf.start();
+    let mut client = broker.client("a");
+    let included = directory.join("a.conf");
+    make(&included);
+    broker.signal("HUP");
+    broker.logs("a.conf: cannot be read: it is not a file");
+    client.ping();
+    fs::remove_file(&included).unwrap();
+    let pipe = Place::new("pipe");
+    make(Path::new(&pipe.0));
+    conf.write(&format!("log_dest stderr\nlog_dest file {}\n", pipe.0));
+    broker.signal("HUP");
+    broker.logs("SIGHUP: nothing was changed");
+    client.ping();
+    fs::remove_dir_all(directory).unwrap();
+}
+
 // ---- the service manager ------------------------------------------------------------------------
 
 /// What systemd hears.

@@ -5,10 +5,10 @@
 //! order of their bytes, and works in the main file alone: so there are no loops.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 
-use crate::reload::Files;
+use crate::reload::{self, Files};
 
 /// A configuration is text by people; beyond this, all files together, it is something else.
 const BYTES_MAX: usize = 4 << 20;
@@ -38,7 +38,7 @@ pub struct System;
 impl Outside for System {
     fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(path)?;
+        let file = reload::open_file(path)?;
         file.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }

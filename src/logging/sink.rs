@@ -282,6 +282,8 @@ fn open_file(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     // Not for everybody: who is connected, from where, and what they are called.
     options.append(true).mode(0o600);
+    // A pipe that nobody reads is an error, and one that is full costs lines: nothing waits.
+    options.custom_flags(libc::O_NONBLOCK);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return Ok((trusted(opened?, path)?, false)),
