@@ -56,15 +56,28 @@ impl Outside for System {
     }
 
     fn is_root(&self) -> bool {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-        // Real, effective, saved.
-        line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
+        is_root()
     }
 
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         files.read().map(|fresh| fresh.sentences())
     }
+}
+
+#[cfg(feature = "user")]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where that cannot be known it is taken to be root, so that who asks for another user is told that
+/// there is no way to become that.
+#[cfg(not(feature = "user"))]
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // Real, effective, saved.
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .is_none_or(|uid| uid == "0")
 }
 
 /// A line that is neither empty nor a comment.

@@ -244,3 +244,32 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     fs::remove_file(path).unwrap();
     fs::remove_dir_all(kept).unwrap();
 }
+
+/// Root that cannot step down does not serve: without /proc it cannot know whether it would.
+#[test]
+#[cfg(feature = "user")]
+fn root_without_proc_does_not_stay_root() {
+    use std::process::Command;
+    let script = "umount -l /proc && exec \"$@\"";
+    let without_proc = |program: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).args(program);
+        command
+    };
+    if !without_proc(&["true"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("not tested: only root can take /proc away");
+        return;
+    }
+    let path = temporary("proc.conf");
+    let text = format!("listener {} 127.0.0.1\nuser nobody\n", free_port());
+    fs::write(&path, text).unwrap();
+    let program = [env!("CARGO_BIN_EXE_midge"), "-c", path.to_str().unwrap()];
+    let exit = Midge::command(&mut without_proc(&program)).exit();
+    let expected = "midge: user nobody: /proc/self/task cannot be read: No such file";
+    assert!(exit.stderr.contains(expected), "{}", exit.stderr);
+    assert_eq!(exit.status, Some(1));
+    fs::remove_file(path).unwrap();
+}
