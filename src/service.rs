@@ -16,6 +16,8 @@ use midge::notify::Manager;
 use midge::persistence;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 use midge::sandbox;
+#[cfg(feature = "store")]
+use midge::store::StoreError;
 #[cfg(feature = "user")]
 use midge::user;
 use midge::{daemon, logging};
@@ -61,7 +63,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
         let written = write_pid(Path::new(path));
-        written.map_err(|error| format!("--pid-file {path}: {error}"))?;
+        written.map_err(|error| format!("{}: {error}", config.origin("pid-file")))?;
     }
     // Whoever midge becomes may not be let there.
     let manager = Manager::find(Instant::now());
@@ -208,9 +210,27 @@ fn keeper(config: &Config, broker: &mut Broker) -> Result<Option<Box<dyn Keeper>
     }
     let nonce = RandomState::new().hash_one(process::id());
     let opened = persistence::start(&config.persistence_location, nonce, broker);
-    opened
-        .map(Some)
-        .map_err(|error| format!("--persistence-location: {error}"))
+    opened.map(Some).map_err(|error| {
+        let origin = config.origin("persistence-location");
+        let remedy = whose_it_must_be(config, &error).unwrap_or_default();
+        format!("{origin}: {error}{remedy}")
+    })
+}
+
+/// What was root may not be let into its directory any more.
+#[cfg(feature = "store")]
+fn whose_it_must_be(config: &Config, error: &StoreError) -> Option<String> {
+    let user = config.user_to_become()?;
+    match error {
+        StoreError::Failed { place, error, .. } => {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            is_denied.then(|| format!("; midge runs as {user} (chown -R {user} {place})"))
+        }
+        StoreError::Locked { .. }
+        | StoreError::Version { .. }
+        | StoreError::Full { .. }
+        | StoreError::Broken { .. } => None,
+    }
 }
 
 #[cfg(not(feature = "store"))]

@@ -144,7 +144,10 @@ fn a_faulty_file_changes_nothing_and_is_logged_with_its_line() {
         (
             "max_packet_size 300\nlog_dest file /no-such-directory/log\n",
             "topic readwrite #\n",
-            "SIGHUP: --log-dest file /no-such-directory/log: No such file".to_string(),
+            format!(
+                "SIGHUP: {}:4: log_dest file /no-such-directory/log: No such file",
+                conf.path
+            ),
         ),
     ] {
         conf.write(text);

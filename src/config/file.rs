@@ -69,8 +69,8 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Where that cannot be known it is taken to be root, so that who asks for another user is told that
-/// there is no way to become that.
+/// Where that cannot be known it is taken to be root, so that who asks for another user is told
+/// that there is no way to become that.
 #[cfg(not(feature = "user"))]
 fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

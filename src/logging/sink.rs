@@ -75,6 +75,8 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Sink {
     to: To,
+    /// Who asked for it.
+    origin: String,
     /// Lines that it did not take, since it took none.
     lost: u64,
 }
@@ -84,7 +86,7 @@ enum To {
     Stderr,
     Stdout,
     File(LogFile),
-    Syslog(Syslog, String),
+    Syslog(Syslog),
     Topic(VecDeque<(LogType, Vec<u8>)>),
 }
 
@@ -105,14 +107,13 @@ impl Sink {
         options: &LogOptions,
         is_open: impl Fn(&str) -> bool,
     ) -> Result<Option<Sink>, String> {
+        let origin = options.origin(destination);
         let to = match destination {
             Destination::Stderr => To::Stderr,
             Destination::Stdout => To::Stdout,
             Destination::None => return Ok(None),
             Destination::Topic => To::Topic(VecDeque::new()),
-            Destination::Syslog(path) => {
-                To::Syslog(Syslog::new(path, options.facility), path.clone())
-            }
+            Destination::Syslog(path) => To::Syslog(Syslog::new(path, options.facility)),
             Destination::File(path) => match open_file(path) {
                 Ok((file, is_new)) => To::File(LogFile {
                     path: path.clone(),
@@ -124,10 +125,14 @@ impl Sink {
                     file: None,
                     is_new: false,
                 }),
-                Err(error) => return Err(format!("--log-dest file {path}: {error}")),
+                Err(error) => return Err(format!("{origin}: {error}")),
             },
         };
-        Ok(Some(Sink { to, lost: 0 }))
+        Ok(Some(Sink {
+            to,
+            origin,
+            lost: 0,
+        }))
     }
 
     /// Whether it writes to that file.
@@ -188,7 +193,7 @@ impl Sink {
             return None;
         };
         let error = open_file(path).err()?;
-        Some(format!("--log-dest file {path}: {error}"))
+        Some(format!("{}: {error}", self.origin))
     }
 
     /// A file that was made here becomes the property of the user who will have to open it again.
@@ -210,7 +215,7 @@ impl Sink {
             To::Stderr => io::stderr().write_all(line.text).or(Ok(())),
             To::Stdout => io::stdout().write_all(line.text).or(Ok(())),
             To::File(log) => log.write(line.text, self.lost > 0),
-            To::Syslog(syslog, _) => {
+            To::Syslog(syslog) => {
                 let message = line.text[line.head.start..].trim_ascii_end();
                 syslog.write(line.head.log_type.severity(), message, line.head.seconds)
             }
@@ -219,13 +224,13 @@ impl Sink {
         let Err(error) = written else {
             let lost = std::mem::take(&mut self.lost);
             return (lost > 0).then(|| {
-                let name = self.name();
+                let name = &self.origin;
                 Trouble::Ends(format!("{name}: lines are taken again; {lost} are missing"))
             });
         };
         self.lost += 1;
         (self.lost == 1).then(|| {
-            let name = self.name();
+            let name = &self.origin;
             Trouble::Begins(format!("{name}: lines are lost: {error}"))
         })
     }
@@ -235,16 +240,6 @@ impl Sink {
         match &mut self.to {
             To::Topic(waiting) => Some(waiting),
             To::Stderr | To::Stdout | To::File(_) | To::Syslog(..) => None,
-        }
-    }
-
-    fn name(&self) -> String {
-        match &self.to {
-            To::Stderr => "--log-dest stderr".to_string(),
-            To::Stdout => "--log-dest stdout".to_string(),
-            To::File(log) => format!("--log-dest file {}", log.path),
-            To::Syslog(_, path) => format!("--log-dest syslog {path}"),
-            To::Topic(_) => "--log-dest topic".to_string(),
         }
     }
 }
