@@ -4,7 +4,7 @@
 //! All of it is read and checked before any of it is used, so that a faulty file changes nothing.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 
 use log::{info, warn};
 
@@ -79,7 +79,7 @@ impl Files {
             .iter()
             .flat_map(|one| one.passwords.iter().chain(&one.acl));
         let fault = |path: &String| {
-            let error = File::open(path).err()?;
+            let error = open_file(path).err()?;
             Some(format!("{path}: cannot be read: {error}"))
         };
         all.filter_map(fault).collect()
@@ -204,14 +204,19 @@ fn acl(path: &str) -> Result<AclFile, String> {
     acl_file::parse(path, &bytes)
 }
 
-/// A file of at most so many bytes. Nothing but a file: anything else might keep everybody waiting.
+/// Opens it to be read. Nothing but a file: anything else might keep everybody waiting.
+pub(crate) fn open_file(path: &str) -> io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
+/// A file of at most so many bytes.
 fn read_file(path: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
     let failed = |error| format!("{path}: cannot be read: {error}");
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!("{path}: is not a file"));
-    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     // One byte more tells that there is more.
     let mut file = file.take(bytes_max as u64 + 1);
     file.read_to_end(&mut bytes).map_err(failed)?;

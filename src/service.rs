@@ -1,8 +1,8 @@
 //! From a configuration to a server that runs, and to its end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use midge::notify::Manager;
 use midge::persistence;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 use midge::sandbox;
+#[cfg(feature = "store")]
+use midge::store::StoreError;
 #[cfg(feature = "user")]
 use midge::user;
 use midge::{daemon, logging};
@@ -60,8 +62,8 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     }
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
-        let written = fs::write(path, format!("{}\n", process::id()));
-        written.map_err(|error| format!("--pid-file {path}: {error}"))?;
+        let written = write_pid(Path::new(path));
+        written.map_err(|error| format!("{}: {error}", config.origin("pid-file")))?;
     }
     // Whoever midge becomes may not be let there.
     let manager = Manager::find(Instant::now());
@@ -72,6 +74,26 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         warn!("{path} cannot be removed: {error}.");
     }
     result
+}
+
+/// Nothing is written through a link, which may be of the user that root becomes, to a file that is
+/// not: what is there is replaced.
+fn write_pid(path: &Path) -> io::Result<()> {
+    let text = format!("{}\n", process::id());
+    let there = fs::symlink_metadata(path).map(|there| there.file_type());
+    let is_link = there.as_ref().is_ok_and(FileType::is_symlink);
+    if there.is_ok_and(|there| !there.is_file()) && !is_link {
+        return Err(io::Error::other("it is not a file"));
+    }
+    match fs::remove_file(path) {
+        // A file was laid there for midge, in a directory that is not its own.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_link => {
+            return fs::write(path, text);
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    File::create_new(path)?.write_all(text.as_bytes())
 }
 
 /// Everything is open that only root could open.
@@ -188,9 +210,27 @@ fn keeper(config: &Config, broker: &mut Broker) -> Result<Option<Box<dyn Keeper>
     }
     let nonce = RandomState::new().hash_one(process::id());
     let opened = persistence::start(&config.persistence_location, nonce, broker);
-    opened
-        .map(Some)
-        .map_err(|error| format!("--persistence-location: {error}"))
+    opened.map(Some).map_err(|error| {
+        let origin = config.origin("persistence-location");
+        let remedy = whose_it_must_be(config, &error).unwrap_or_default();
+        format!("{origin}: {error}{remedy}")
+    })
+}
+
+/// What was root may not be let into its directory any more.
+#[cfg(feature = "store")]
+fn whose_it_must_be(config: &Config, error: &StoreError) -> Option<String> {
+    let user = config.user_to_become()?;
+    match error {
+        StoreError::Failed { place, error, .. } => {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            is_denied.then(|| format!("; midge runs as {user} (chown -R {user} {place})"))
+        }
+        StoreError::Locked { .. }
+        | StoreError::Version { .. }
+        | StoreError::Full { .. }
+        | StoreError::Broken { .. } => None,
+    }
 }
 
 #[cfg(not(feature = "store"))]

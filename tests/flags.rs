@@ -380,7 +380,11 @@ fn an_acl_file_that_cannot_be_used_stops_the_start_with_its_line() {
         1,
         &[&missing, "cannot be read"],
     );
-    assert_refused(&["-q", "--acl-file", "/"], 1, &["/: is not a file"]);
+    assert_refused(
+        &["-q", "--acl-file", "/"],
+        1,
+        &["/: cannot be read: it is not a file"],
+    );
     assert_refused(&["--acl-file", ""], 2, &["must be a file"]);
     fs::write(&path, "pattern read a\n").unwrap();
     let exit = run(&["--acl-file", &path, "--test-config"]);
@@ -1407,7 +1411,7 @@ fn a_daemon_that_cannot_start_says_so_before_it_goes_to_the_background() {
     assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
     assert_log(
         &exit.stderr,
-        &["--port", &port, "another program"],
+        &["--port", &port, "another listener or program"],
         &["panic"],
     );
     let exit = run(&["-d", "--max-qos", "3"]);
@@ -1596,10 +1600,13 @@ fn flags_that_cannot_be_read_are_refused_with_what_would_be() {
 fn a_port_in_use_is_named_with_the_flag_that_asked_for_it() {
     let broker = Midge::start(&[]);
     let port = broker.port.to_string();
-    let parts = ["--port", &port, "another program listens there"];
+    let parts = ["--port", &port, "another listener or program has it"];
     assert_refused(&["--quiet", "-p", &port], 1, &parts);
     let listener = format!("{port} 127.0.0.1");
-    let parts = [&format!("--listener \"{listener}\""), "another program"];
+    let parts = [
+        &format!("--listener \"{listener}\""),
+        "another listener or program",
+    ];
     assert_refused(&["--quiet", "--listener", &listener], 1, &parts);
     let log = run(&["-p", &port]).stderr;
     assert!(

@@ -7,8 +7,9 @@ mod socket;
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::process::Command;
 
 use midge::packet::{
@@ -17,7 +18,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
-use socket::{Client, Midge, PATIENCE, free_port, temporary, until};
+use socket::{Client, Midge, PATIENCE, free_port, run, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
 struct Conf {
@@ -143,7 +144,10 @@ fn a_faulty_file_changes_nothing_and_is_logged_with_its_line() {
         (
             "max_packet_size 300\nlog_dest file /no-such-directory/log\n",
             "topic readwrite #\n",
-            "SIGHUP: --log-dest file /no-such-directory/log: No such file".to_string(),
+            format!(
+                "SIGHUP: {}:4: log_dest file /no-such-directory/log: No such file",
+                conf.path
+            ),
         ),
     ] {
         conf.write(text);
@@ -371,6 +375,80 @@ fn sigusr1_saves_what_is_kept() {
     broker.logs("SIGUSR1: all that is kept is on the disk.");
     assert_eq!(broker.stop().status, Some(0));
     fs::remove_dir_all(kept).unwrap();
+}
+
+// ---- files that midge makes ---------------------------------------------------------------------
+
+#[cfg(feature = "store")]
+#[test]
+fn the_log_and_what_is_kept_are_for_nobody_else_to_read() {
+    let (kept, log) = (temporary("private"), Place::new("private.log"));
+    let (location, log_dest) = (kept.join("store"), format!("file {}", log.0));
+    let broker = Midge::start(&[
+        "--persistence",
+        "--persistence-location",
+        location.to_str().unwrap(),
+        "--log-dest",
+        &log_dest,
+    ]);
+    log.has("Sandboxed");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(Path::new(&log.0)), 0o600);
+    assert_eq!(mode(&location), 0o700);
+    let files = fs::read_dir(&location).unwrap();
+    let mut names: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() > 1, "{names:?}");
+    for file in &names {
+        assert_eq!(mode(file), 0o600, "{file:?}");
+    }
+    assert_eq!(broker.stop().status, Some(0));
+    fs::remove_dir_all(kept).unwrap();
+}
+
+#[test]
+fn the_process_id_is_written_over_no_file_that_a_link_leads_to() {
+    let (theirs, pid) = (Place::new("theirs"), Place::new("pid"));
+    fs::write(&theirs.0, "not a process").unwrap();
+    symlink(&theirs.0, &pid.0).unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(theirs.text(), "not a process");
+    assert_eq!(broker.stop().status, Some(0));
+    // What a run left that was killed is replaced; what is no file is left alone.
+    fs::write(&pid.0, "1234567").unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(broker.stop().status, Some(0));
+    let _socket = UnixDatagram::bind(&pid.0).unwrap();
+    let exit = run(&["-p", &free_port().to_string(), "--pid-file", &pid.0]);
+    assert!(exit.stderr.contains("it is not a file"), "{}", exit.stderr);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
+    let make = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    let directory = temporary("included");
+    fs::create_dir(&directory).unwrap();
+    let conf = Conf::new(&format!("include_dir {}\n", directory.display()));
+    let broker = conf.start();
+    let mut client = broker.client("a");
+    let included = directory.join("a.conf");
+    make(&included);
+    broker.signal("HUP");
+    broker.logs("a.conf: cannot be read: it is not a file");
+    client.ping();
+    fs::remove_file(&included).unwrap();
+    let pipe = Place::new("pipe");
+    make(Path::new(&pipe.0));
+    conf.write(&format!("log_dest stderr\nlog_dest file {}\n", pipe.0));
+    broker.signal("HUP");
+    broker.logs("SIGHUP: nothing was changed");
+    client.ping();
+    fs::remove_dir_all(directory).unwrap();
 }
 
 // ---- the service manager ------------------------------------------------------------------------

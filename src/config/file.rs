@@ -5,10 +5,10 @@
 //! order of their bytes, and works in the main file alone: so there are no loops.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 
-use crate::reload::Files;
+use crate::reload::{self, Files};
 
 /// A configuration is text by people; beyond this, all files together, it is something else.
 const BYTES_MAX: usize = 4 << 20;
@@ -38,7 +38,7 @@ pub struct System;
 impl Outside for System {
     fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(path)?;
+        let file = reload::open_file(path)?;
         file.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -56,15 +56,28 @@ impl Outside for System {
     }
 
     fn is_root(&self) -> bool {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-        // Real, effective, saved.
-        line.and_then(|line| line.split_whitespace().nth(1)) == Some("0")
+        is_root()
     }
 
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         files.read().map(|fresh| fresh.sentences())
     }
+}
+
+#[cfg(feature = "user")]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where that cannot be known it is taken to be root, so that who asks for another user is told
+/// that there is no way to become that.
+#[cfg(not(feature = "user"))]
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // Real, effective, saved.
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .is_none_or(|uid| uid == "0")
 }
 
 /// A line that is neither empty nor a comment.

@@ -26,7 +26,7 @@ use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
-use read::Given;
+use read::{Given, Verdict};
 use setting::Scope;
 pub use table::{Row, rows};
 
@@ -193,6 +193,15 @@ impl Config {
         Ok(())
     }
 
+    /// Where a setting stands that is in force and can be given once, for errors.
+    pub fn origin(&self, name: &str) -> String {
+        let is_it = |given: &&Given| {
+            given.verdict == Verdict::Honoured && given.name.replace('_', "-") == name
+        };
+        let given = self.given.iter().find(is_it);
+        given.map_or_else(|| format!("--{name}"), |given| given.origin.clone())
+    }
+
     /// What says who may do what.
     pub fn files(&self) -> Files {
         let of_draft = |draft: &Draft| ListenerFiles {
@@ -228,6 +237,8 @@ impl Config {
             _ => Destination::parse(text)?,
         };
         if !self.log.destinations.contains(&destination) {
+            let origin = self.here.clone();
+            self.log.origins.push((destination.clone(), origin));
             self.log.destinations.push(destination);
         }
         Ok(())

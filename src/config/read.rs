@@ -24,6 +24,8 @@ const LOCATION: &str = "MOSQUITTO_PERSISTENCE_LOCATION";
 pub struct Given {
     /// `--max-qos`, or `file:line`.
     pub place: String,
+    /// The flag or the line as a whole, for errors.
+    pub origin: String,
     /// As it is called there; empty for a line that is none.
     pub name: String,
     pub text: String,
@@ -164,6 +166,7 @@ impl Config {
             return Err(format!("{LOCATION}: must not contain control characters"));
         }
         self.persistence_location.clone_from(&text);
+        self.here = format!("{LOCATION}={text}");
         self.note(LOCATION, name, &text, Verdict::Honoured);
         seen.insert((None, name), LOCATION.to_string());
         Ok(())
@@ -292,6 +295,7 @@ impl Config {
     fn note(&mut self, place: &str, name: &str, text: &str, verdict: Verdict) {
         self.given.push(Given {
             place: in_one_line(place),
+            origin: self.here.clone(),
             name: name.to_string(),
             text: text.to_string(),
             verdict,

@@ -135,7 +135,7 @@ impl BindError {
     pub fn new(asked: &ListenerAddress, address: &str, error: &io::Error) -> BindError {
         let remedy = match (error.kind(), &asked.interface) {
             (io::ErrorKind::AddrInUse, _) => {
-                "another program listens there; stop it or take another port"
+                "another listener or program has it; take another port, or stop that"
             }
             (io::ErrorKind::PermissionDenied, Some(_)) => {
                 "neither ports below 1024 nor, before Linux 5.7, interfaces are for all; \

@@ -244,3 +244,81 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     fs::remove_file(path).unwrap();
     fs::remove_dir_all(kept).unwrap();
 }
+
+/// The line of the file that asked for it, not the flag that nobody gave.
+#[test]
+fn what_cannot_be_opened_is_named_with_its_line() {
+    let path = temporary("origins.conf");
+    let name = path.to_str().unwrap();
+    for (line, error) in [
+        ("log_dest file /nowhere/log", "No such file"),
+        ("pid_file /nowhere/pid", "No such file"),
+        (
+            "persistence_location /proc/nowhere",
+            "cannot open the store in",
+        ),
+    ] {
+        let port = free_port();
+        let text = format!("listener {port} 127.0.0.1\nuser root\npersistence true\n{line}\n");
+        fs::write(&path, text).unwrap();
+        let exit = run(&["-c", name]);
+        let expected = format!("midge: {name}:4: {line}: {error}");
+        assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
+        assert_eq!(exit.status, Some(1));
+    }
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[cfg(feature = "user")]
+fn a_directory_that_is_not_of_whom_root_becomes_is_named_with_what_helps() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("not tested: only root can become another user");
+        return;
+    }
+    let (path, kept) = (temporary("denied.conf"), temporary("denied"));
+    fs::create_dir(&kept).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).unwrap();
+    let location = kept.display();
+    let text = format!(
+        "listener {} 127.0.0.1\nuser nobody\npersistence true\npersistence_location {location}\n",
+        free_port()
+    );
+    fs::write(&path, text).unwrap();
+    let exit = run(&["-c", path.to_str().unwrap()]);
+    let expected = format!("midge runs as nobody (chown -R nobody {location})");
+    assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
+    assert_eq!(exit.status, Some(1));
+    fs::remove_dir(kept).unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+/// Root that cannot step down does not serve: without /proc it cannot know whether it would.
+#[test]
+#[cfg(feature = "user")]
+fn root_without_proc_does_not_stay_root() {
+    use std::process::Command;
+    let script = "umount -l /proc && exec \"$@\"";
+    let without_proc = |program: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).args(program);
+        command
+    };
+    if !without_proc(&["true"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("not tested: only root can take /proc away");
+        return;
+    }
+    let path = temporary("proc.conf");
+    let text = format!("listener {} 127.0.0.1\nuser nobody\n", free_port());
+    fs::write(&path, text).unwrap();
+    let program = [env!("CARGO_BIN_EXE_midge"), "-c", path.to_str().unwrap()];
+    let exit = Midge::command(&mut without_proc(&program)).exit();
+    let expected = "midge: user nobody: /proc/self/task cannot be read: No such file";
+    assert!(exit.stderr.contains(expected), "{}", exit.stderr);
+    assert_eq!(exit.status, Some(1));
+    fs::remove_file(path).unwrap();
+}
