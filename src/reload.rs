@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::time::Instant;
 
 use log::{info, warn};
 
@@ -148,7 +149,7 @@ impl Fresh {
     }
 
     /// Puts it in force, for those who are connected too.
-    pub fn apply(self, server: &mut Server) {
+    pub fn apply(self, server: &mut Server, now: Instant) {
         for warning in self.warnings() {
             warn!("{warning}.");
         }
@@ -157,7 +158,7 @@ impl Fresh {
         }
         let of_listeners: Vec<_> = self.listeners.iter().map(|(_, rules)| *rules).collect();
         server.broker().set_acls(self.acls, &of_listeners);
-        server.set_gate(self.users.map(|users| users.gate));
+        server.set_gate(self.users.map(|users| users.gate), now);
     }
 }
 
@@ -180,9 +181,7 @@ fn each_once<'a>(
 
 #[cfg(feature = "passwords")]
 fn users(paths: &[&str], of_listeners: &[Option<usize>]) -> Result<Users, Vec<String>> {
-    // A listener without users asks nobody.
-    let of_listeners = of_listeners.iter().map(|index| index.unwrap_or_default());
-    let (gate, summaries) = crate::passwords::open(paths, of_listeners.collect())?;
+    let (gate, summaries) = crate::passwords::open(paths, of_listeners.to_vec())?;
     let warnings = paths
         .iter()
         .filter_map(|path| crate::passwords::users::warning(path));

@@ -92,7 +92,7 @@ impl Steward {
         if self.config.tcp_nodelay != old.tcp_nodelay {
             server.set_tcp_nodelay(self.config.tcp_nodelay);
         }
-        next.fresh.apply(server);
+        next.fresh.apply(server, now);
     }
 }
 

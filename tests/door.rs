@@ -44,7 +44,7 @@ fn world(users: usize) -> World {
 
 /// All listeners have these users.
 fn door(users: Users, now: Instant) -> Door {
-    Door::new(vec![users], Vec::new(), &[1; 32], now)
+    Door::new(vec![users], vec![Some(0)], &[1; 32], now)
 }
 
 fn login<'a>(id: &'a str, user: &'a str, password: &'a str) -> Connect<'a> {
@@ -116,7 +116,12 @@ fn each_listener_has_its_own_users() {
     };
     let users = |password| Users::parse("passwords", &format!("ann:{}\n", hash(password)));
     let files = [users("in"), users("out")].map(Result::unwrap_or_default);
-    let door = Door::new(files.to_vec(), vec![0, 1, 0], &[1; 32], world.now);
+    let door = Door::new(
+        files.to_vec(),
+        vec![Some(0), Some(1), None],
+        &[1; 32],
+        world.now,
+    );
     world.gate = Some(Box::new(door));
     // Each twice: whoever is known at one listener is not known at the other.
     for (listener, password, right) in [
@@ -132,6 +137,15 @@ fn each_listener_has_its_own_users() {
         let client = from(&mut world, HOME, "ann", password);
         world.advance(DELAY_MAX);
         assert_eq!(is_in(&mut world, client), right, "{listener} {password}");
+    }
+    // Whoever is asked for where there are no users is not taken for somebody else's.
+    for of_listeners in [vec![None, Some(1)], vec![]] {
+        let door = Door::new(files.to_vec(), of_listeners, &[1; 32], world.now);
+        world.gate = Some(Box::new(door));
+        world.listener = 0;
+        let client = from(&mut world, HOME, "ann", "in");
+        world.advance(DELAY_MAX);
+        assert!(!is_in(&mut world, client));
     }
 }
 

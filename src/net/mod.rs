@@ -207,10 +207,10 @@ impl Server {
         Ok(())
     }
 
-    /// Who checks passwords from now on; whoever waits is asked for again.
-    pub fn set_gate(&mut self, gate: Option<Box<dyn Gate>>) {
+    /// Who checks passwords from now on; whoever waits is asked for again, if need be.
+    pub fn set_gate(&mut self, gate: Option<Box<dyn Gate>>, now: Instant) {
         self.gate = gate;
-        self.broker.ask_again();
+        self.broker.ask_again(now);
     }
 
     /// Who looks after what is no socket's.
