@@ -25,6 +25,8 @@ pub struct ListenerFiles {
     pub listener: String,
     pub passwords: Option<String>,
     pub acl: Option<String>,
+    /// It is for those who have come through it: nobody else comes.
+    pub is_gone: bool,
 }
 
 /// What was read, and is good.
@@ -57,7 +59,7 @@ impl Files {
         let (paths, of_listeners) = each_once(self.0.iter().map(|one| one.acl.as_deref()));
         let mut acls = Vec::new();
         for path in paths {
-            match acl(path) {
+            match acl(path).or_else(|fault| self.without_rules(path, fault)) {
                 Ok(file) => acls.push(file),
                 Err(fault) => faults.push(fault),
             }
@@ -71,6 +73,18 @@ impl Files {
             acls,
             listeners: names.zip(of_listeners).collect(),
         })
+    }
+
+    /// Where only listeners need a file that are gone, nothing is wrong without it: nothing is
+    /// allowed to those who are left.
+    fn without_rules(&self, path: &str, fault: String) -> Result<AclFile, String> {
+        let mut those = self.0.iter().filter(|one| one.acl.as_deref() == Some(path));
+        if !those.all(|one| one.is_gone) {
+            return Err(fault);
+        }
+        let mut file = acl_file::parse(path, b"")?;
+        file.warnings.push(fault);
+        Ok(file)
     }
 
     /// Those that this process may not read, and why.

@@ -199,6 +199,7 @@ impl Config {
             listener: draft.address.origin.clone(),
             passwords: draft.password_file.clone(),
             acl: draft.acl_file.clone(),
+            is_gone: draft.options.is_gone,
         };
         Files(self.drafts.iter().map(of_draft).collect())
     }
