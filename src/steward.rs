@@ -5,6 +5,7 @@
 //! open before any of it counts, so that a fault anywhere changes nothing.
 
 use std::io;
+use std::process;
 use std::time::Instant;
 
 use log::{error, info, warn};
@@ -158,6 +159,7 @@ fn read(flags: &[String], old: &Config) -> Result<Next, Vec<String>> {
 fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
     let outside = Again {
         was_root: old.was_root(),
+        passed: old.passed,
     };
     match Config::read(flags, &outside) {
         Ok(Command::Run(config)) => Ok(*config),
@@ -167,9 +169,11 @@ fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
     }
 }
 
-/// The world as it is, but for who midge was before it became somebody else.
+/// The world as it is, but for who midge was before it became somebody else, and for the sockets
+/// that were passed to it, which nothing tells of once they were taken.
 struct Again {
     was_root: bool,
+    passed: usize,
 }
 
 impl Outside for Again {
@@ -182,7 +186,11 @@ impl Outside for Again {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        System.variable(name)
+        match name {
+            "LISTEN_FDS" => Some(self.passed.to_string()),
+            "LISTEN_PID" => Some(process::id().to_string()),
+            _ => System.variable(name),
+        }
     }
 
     fn is_root(&self) -> bool {
