@@ -165,7 +165,10 @@ fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
         Ok(Command::Run(config)) => Ok(*config),
         // The same flags asked for a server before.
         Ok(_) => Err(vec!["the flags ask for no server".to_string()]),
-        Err(fault) => Err(vec![fault.sentence]),
+        Err(mut fault) => {
+            fault.more.insert(0, fault.sentence);
+            Err(fault.more)
+        }
     }
 }
 
