@@ -1,7 +1,7 @@
 //! A configuration that takes the place of another while midge runs.
 //!
-//! What was opened at the start stays as it is: listeners, the store, the pid file, the user. All
-//! else is as the new one says.
+//! What was opened at the start stays as it is: listeners, the store, the pid file, the user, the
+//! sandbox. All else is as the new one says.
 
 use super::Config;
 use super::listener::Draft;
@@ -20,6 +20,7 @@ impl Config {
             daemon: self.daemon,
             persistence: self.persistence,
             persistence_location: self.persistence_location.clone(),
+            sandbox: self.sandbox,
             ..new.clone()
         };
         if new.persistence != self.persistence {
@@ -35,6 +36,7 @@ impl Config {
             ),
             ("pid-file", new.pid_file != self.pid_file),
             ("user", new.user != self.user),
+            ("sandbox", new.sandbox != self.sandbox),
         ] {
             if is_new {
                 let name = self.name(name);

@@ -146,6 +146,15 @@ fn rules_of_all_are_those_of_who_came_by_a_listener_that_is_gone() {
     assert_eq!(acls.collect::<Vec<_>>(), ["after", "after"]);
 }
 
+#[test]
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+fn the_sandbox_is_what_it_was_at_the_start() {
+    let (config, waits) = changed("sandbox false\n", "listener 1883\nsandbox true\n");
+    assert!(!config.sandbox);
+    let sandbox = "sandbox is another: it counts from the next start";
+    assert!(waits.iter().any(|one| one.contains(sandbox)), "{waits:?}");
+}
+
 /// With the real program.
 #[test]
 fn who_came_by_a_listener_that_is_gone_stays_and_the_next_is_refused() {
