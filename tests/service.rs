@@ -200,10 +200,10 @@ fn what_counts_from_the_next_start_only_is_named() {
     broker.signal("HUP");
     broker.logs("SIGHUP: what was read again is good");
     for sentence in [
-        "persistence is another: it counts from the next start",
-        "persistence_location is another",
-        "pid_file is another",
-        "user is another",
+        ":4: persistence is another: it counts from the next start",
+        ":5: persistence_location is another",
+        ":6: pid_file is another",
+        ":7: user is another",
         &format!(":3: listener {other} 127.0.0.1 is new: it counts from the next start"),
         &format!("listener {} 127.0.0.1: nobody can connect", conf.port),
     ] {

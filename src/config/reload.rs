@@ -5,6 +5,7 @@
 
 use super::Config;
 use super::listener::Draft;
+use super::read::{Given, Verdict, canonical};
 use crate::net::ListenerAddress;
 
 impl Config {
@@ -39,12 +40,27 @@ impl Config {
             ("sandbox", new.sandbox != self.sandbox),
         ] {
             if is_new {
-                let name = self.name(name);
-                waits.push(format!("{name} is another: it counts from the next start"));
+                waits.push(new.is_another(name));
             }
         }
         self.keep_listeners(&new, &mut running, &mut waits);
         (running, waits)
+    }
+
+    /// Of a setting that is another here than it was: where it stands, if anywhere.
+    fn is_another(&self, name: &str) -> String {
+        let option = name.replace('-', "_");
+        let says_it = |given: &&Given| {
+            let name = given.name.replace('-', "_");
+            canonical(&name) == option && !matches!(given.verdict, Verdict::Ignored(_))
+        };
+        let name = self.name(name);
+        match self.given.iter().find(says_it) {
+            Some(Given { place, .. }) => {
+                format!("{place}: {name} is another: it counts from the next start")
+            }
+            None => format!("{name} is not given any more: that counts from the next start"),
+        }
     }
 
     /// Each listener that is open has the options of the one that is at the same place in `new`, or

@@ -155,6 +155,33 @@ fn the_sandbox_is_what_it_was_at_the_start() {
     assert!(waits.iter().any(|one| one.contains(sandbox)), "{waits:?}");
 }
 
+#[test]
+fn what_counts_from_the_next_start_is_named_with_its_line() {
+    let new = "# none of it\npid_file /run/midge.pid\nuser nobody\n\npersistence true\n\
+        persistence_location /var/lib/midge\nlistener 1883\nmount_point m/\n";
+    let waits = changed("listener 1883\n", new).1;
+    let rest = "is another: it counts from the next start";
+    for (index, line) in [
+        "m.conf:5: persistence",
+        "m.conf:6: persistence_location",
+        "m.conf:2: pid_file",
+        "m.conf:3: user",
+        "m.conf:8: mount_point",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(waits[index], format!("{line} {rest}"));
+    }
+    let read = |text: &str| Files::main(text).read().unwrap();
+    let back = read(new).changed_to(read("listener 1883\n")).1;
+    assert_eq!(back.len(), 5, "{back:?}");
+    assert_eq!(
+        back[2],
+        "pid_file is not given any more: that counts from the next start"
+    );
+}
+
 /// With the real program.
 #[test]
 fn who_came_by_a_listener_that_is_gone_stays_and_the_next_is_refused() {
