@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use common::*;
 use midge::broker::limits::{ListenerOptions, Options};
+use midge::net::Gate;
 use midge::packet::*;
 use midge::passwords::hash::{Hash, Method};
 use midge::passwords::users::Users;
@@ -326,6 +327,31 @@ fn wrong_passwords_are_forgiven() {
     let client = from(&mut world, HOME, "u0", "wrong");
     world.advance(DELAY);
     world.expect_refused(client, R::BadUserNameOrPassword);
+}
+
+/// Whoever guesses is no faster for a SIGHUP, whether it waits by then or comes later.
+#[test]
+fn wrong_passwords_count_still_when_the_file_has_been_read_again() {
+    let mut world = world(2);
+    let client = from(&mut world, HOME, "u0", "wrong");
+    world.expect_refused(client, R::BadUserNameOrPassword);
+    let mut delay = DELAY;
+    for waits_before in [true, false, true] {
+        let before = waits_before.then(|| from(&mut world, HOME, "u0", "wrong"));
+        let mut fresh = door(file(2, 3), world.now);
+        fresh.follow(world.gate.take().unwrap());
+        world.gate = Some(Box::new(fresh));
+        world.broker.ask_again(world.now);
+        world.turn();
+        let client = before.unwrap_or_else(|| from(&mut world, HOME, "u0", "wrong"));
+        world.advance(delay - millis(1));
+        world.expect_nothing(client);
+        world.advance(millis(1));
+        world.expect_refused(client, R::BadUserNameOrPassword);
+        delay *= 2;
+    }
+    let client = from(&mut world, AWAY, "u1", "p1");
+    assert!(is_in(&mut world, client));
 }
 
 #[test]
