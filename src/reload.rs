@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::time::Instant;
 
 use log::{info, warn};
 
@@ -24,6 +25,8 @@ pub struct ListenerFiles {
     pub listener: String,
     pub passwords: Option<String>,
     pub acl: Option<String>,
+    /// It is for those who have come through it: nobody else comes.
+    pub is_gone: bool,
 }
 
 /// What was read, and is good.
@@ -56,7 +59,7 @@ impl Files {
         let (paths, of_listeners) = each_once(self.0.iter().map(|one| one.acl.as_deref()));
         let mut acls = Vec::new();
         for path in paths {
-            match acl(path) {
+            match acl(path).or_else(|fault| self.without_rules(path, fault)) {
                 Ok(file) => acls.push(file),
                 Err(fault) => faults.push(fault),
             }
@@ -70,6 +73,18 @@ impl Files {
             acls,
             listeners: names.zip(of_listeners).collect(),
         })
+    }
+
+    /// Where only listeners need a file that are gone, nothing is wrong without it: nothing is
+    /// allowed to those who are left.
+    fn without_rules(&self, path: &str, fault: String) -> Result<AclFile, String> {
+        let mut those = self.0.iter().filter(|one| one.acl.as_deref() == Some(path));
+        if !those.all(|one| one.is_gone) {
+            return Err(fault);
+        }
+        let mut file = acl_file::parse(path, b"")?;
+        file.warnings.push(fault);
+        Ok(file)
     }
 
     /// Those that this process may not read, and why.
@@ -148,7 +163,7 @@ impl Fresh {
     }
 
     /// Puts it in force, for those who are connected too.
-    pub fn apply(self, server: &mut Server) {
+    pub fn apply(self, server: &mut Server, now: Instant) {
         for warning in self.warnings() {
             warn!("{warning}.");
         }
@@ -157,7 +172,7 @@ impl Fresh {
         }
         let of_listeners: Vec<_> = self.listeners.iter().map(|(_, rules)| *rules).collect();
         server.broker().set_acls(self.acls, &of_listeners);
-        server.set_gate(self.users.map(|users| users.gate));
+        server.set_gate(self.users.map(|users| users.gate), now);
     }
 }
 
@@ -180,9 +195,7 @@ fn each_once<'a>(
 
 #[cfg(feature = "passwords")]
 fn users(paths: &[&str], of_listeners: &[Option<usize>]) -> Result<Users, Vec<String>> {
-    // A listener without users asks nobody.
-    let of_listeners = of_listeners.iter().map(|index| index.unwrap_or_default());
-    let (gate, summaries) = crate::passwords::open(paths, of_listeners.collect())?;
+    let (gate, summaries) = crate::passwords::open(paths, of_listeners.to_vec())?;
     let warnings = paths
         .iter()
         .filter_map(|path| crate::passwords::users::warning(path));

@@ -51,7 +51,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let fresh = config.files().read();
     let fresh = fresh.map_err(|faults| faults.join("\nmidge: "))?;
-    fresh.apply(&mut server);
+    fresh.apply(&mut server, Instant::now());
     give_sockets(&mut config);
     for (index, listener) in config.listeners.iter().enumerate() {
         let places = server

@@ -170,6 +170,27 @@ fn a_faulty_file_changes_nothing_and_is_logged_with_its_line() {
 }
 
 #[test]
+fn sighup_names_all_that_is_wrong_with_the_file() {
+    let conf = Conf::new("");
+    let broker = conf.start();
+    conf.write("max_qos 3\nmax_packet_size 300\nno_such_option 1\nallow_zero_length_clientid ?\n");
+    broker.signal("HUP");
+    for part in [
+        ":3: max_qos 3: must be",
+        ":5: no_such_option 1: there is no such option",
+        ":6: allow_zero_length_clientid ?: must be",
+    ] {
+        let line = broker.logs("SIGHUP: ");
+        assert!(
+            line.contains(&format!("SIGHUP: {}{part}", conf.path)),
+            "{line}"
+        );
+    }
+    let line = broker.logs("SIGHUP: ");
+    assert!(line.contains("nothing was changed"), "{line}");
+}
+
+#[test]
 fn what_counts_from_the_next_start_only_is_named() {
     let (conf, pid) = (Conf::new(""), Place::new("pid"));
     let broker = conf.start();
@@ -183,10 +204,10 @@ fn what_counts_from_the_next_start_only_is_named() {
     broker.signal("HUP");
     broker.logs("SIGHUP: what was read again is good");
     for sentence in [
-        "persistence is another: it counts from the next start",
-        "persistence_location is another",
-        "pid_file is another",
-        "user is another",
+        ":4: persistence is another: it counts from the next start",
+        ":5: persistence_location is another",
+        ":6: pid_file is another",
+        ":7: user is another",
         &format!(":3: listener {other} 127.0.0.1 is new: it counts from the next start"),
         &format!("listener {} 127.0.0.1: nobody can connect", conf.port),
     ] {

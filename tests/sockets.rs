@@ -478,6 +478,34 @@ fn without_a_listener_those_that_were_passed_are_the_listeners() {
     assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
 }
 
+/// The variables that said of them are gone by then.
+#[test]
+fn after_sighup_those_that_were_passed_are_the_listeners_still() {
+    if !has_sockets() {
+        return;
+    }
+    let path = temporary("passed.conf");
+    fs::write(&path, "max_qos 1\n").unwrap();
+    let (listener, port) = passed_socket();
+    let mut broker = passing(listener, ONE, &["-c", path.to_str().unwrap()]);
+    broker.port = port;
+    broker.logs("Listening on");
+    for (text, reason) in [
+        ("max_qos 0\n", ReasonCode::NotAuthorized),
+        ("allow_anonymous true\n", ReasonCode::Success),
+        ("", ReasonCode::NotAuthorized),
+    ] {
+        fs::write(&path, text).unwrap();
+        broker.signal("HUP");
+        broker.logs("SIGHUP: what was read again is good");
+        let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
+        assert_eq!(connack.connack().reason, reason, "{text}");
+    }
+    fs::remove_file(&path).unwrap();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("next start"), "{log}");
+}
+
 #[test]
 fn what_is_wrong_with_sockets_that_were_passed_is_said() {
     if !has_sockets() {

@@ -68,6 +68,10 @@ impl Broker {
         connect: &Connect,
     ) -> Result<(), Refusal> {
         let listener = self.listener(id);
+        if listener.is_gone {
+            let why = "this listener is not in the configuration any more";
+            return Err(Refusal::new(ReasonCode::ServerUnavailable, why));
+        }
         if !listener.versions.is_empty() && !listener.versions.contains(&connect.version) {
             let why = "this listener takes other versions of MQTT (--accept-protocol-versions)";
             return Err(Refusal::new(ReasonCode::UnsupportedProtocolVersion, why));

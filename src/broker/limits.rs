@@ -92,6 +92,8 @@ pub struct ListenerOptions {
     pub mount_point: Option<Box<str>>,
     /// What all client ids must start with here, besides what the server asks.
     pub client_id_prefix: String,
+    /// It is open, and should not be any more: nobody comes in by it.
+    pub is_gone: bool,
 }
 
 impl Default for ListenerOptions {
@@ -109,6 +111,7 @@ impl Default for ListenerOptions {
             auto_id_prefix: None,
             mount_point: None,
             client_id_prefix: String::new(),
+            is_gone: false,
         }
     }
 }

@@ -241,6 +241,9 @@ impl Config {
     /// Who can connect to a listener, and why, in one sentence.
     pub fn who_can_connect(&self, index: usize) -> String {
         let draft = &self.drafts[index];
+        if draft.options.is_gone {
+            return "nobody can connect (it is not there any more)".to_string();
+        }
         let who = draft.whom();
         let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
         let anonymous = match draft.allow_anonymous {

@@ -99,6 +99,8 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Fault {
     pub sentence: String,
+    /// What else is, a line each.
+    pub more: Vec<String>,
     pub in_file: bool,
 }
 
@@ -107,6 +109,7 @@ impl Fault {
         let sentence = in_one_line(&sentence);
         Fault {
             sentence,
+            more: Vec::new(),
             in_file: false,
         }
     }
@@ -208,6 +211,7 @@ impl Config {
             listener: draft.address.origin.clone(),
             passwords: draft.password_file.clone(),
             acl: draft.acl_file.clone(),
+            is_gone: draft.options.is_gone,
         };
         Files(self.drafts.iter().map(of_draft).collect())
     }

@@ -93,8 +93,12 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     if matches.opt_present("test-config") {
         return Ok(config.test(outside, is_faulty, completed.err()));
     }
-    if let Some(given) = config.given.iter().find(|given| given.is_wrong()) {
-        return Err(Fault::file(given.to_string()));
+    let mut wrong = config.given.iter().filter(|given| given.is_wrong());
+    if let Some(first) = wrong.next() {
+        return Err(Fault {
+            more: wrong.map(Given::to_string).collect(),
+            ..Fault::file(first.to_string())
+        });
     }
     completed.map_err(|sentence| match config.file {
         None => Fault::flags(sentence),

@@ -86,6 +86,21 @@ impl ListenerAddress {
         *self == other
     }
 
+    /// Whether both ask for the same port of the same address, or the same path.
+    pub fn is_same_address(&self, other: &ListenerAddress) -> bool {
+        self.port == other.port && self.host == other.host
+    }
+
+    /// Whether both ask for the same port, or the same path.
+    pub fn is_same_port(&self, other: &ListenerAddress) -> bool {
+        match (&self.host, &other.host) {
+            (Host::Unix(path), Host::Unix(other)) => path == other,
+            (Host::Passed, Host::Passed) => true,
+            (Host::Unix(_) | Host::Passed, _) | (_, Host::Unix(_) | Host::Passed) => false,
+            (Host::Loopback | Host::Any | Host::Named(_), _) => self.port == other.port,
+        }
+    }
+
     /// The addresses that this comes to.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, BindError> {
         let port = self.port;

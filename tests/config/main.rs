@@ -7,6 +7,7 @@
 mod common;
 mod documents;
 mod options;
+mod reload;
 #[path = "../common/socket.rs"]
 mod socket;
 mod started;
