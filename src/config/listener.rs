@@ -98,6 +98,22 @@ impl Draft {
             Host::Passed => String::new(),
         }
     }
+
+    /// What it is known by from start to start: all that tells it from others.
+    fn name(&self) -> String {
+        let mut name = self.address();
+        if let Some(domain) = self.address.domain {
+            name += &format!(" {domain:?}");
+        }
+        if let Some(interface) = &self.address.interface {
+            name += &format!(" by {interface}");
+        }
+        if self.address.proxy.is_some() {
+            name += " behind a proxy";
+        }
+        name
+    }
+
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
@@ -220,7 +236,7 @@ impl Config {
                 draft.acl_file.clone_from(&self.acl_file);
             }
             draft.options.passwords = draft.password_file.is_some();
-            draft.options.name = draft.address().into();
+            draft.options.name = draft.name().into();
         }
         let limits = &mut self.broker.limits;
         let options = || self.drafts.iter().map(|draft| &draft.options);
