@@ -152,17 +152,43 @@ impl Authority {
 
     #[inline(never)]
     fn find_out(&self, session: &mut Session, access: Access, asked: &Asked) -> bool {
-        let Some(who) = &mut session.who else {
-            return session.connection.is_none();
-        };
-        self.refresh(who);
         let topic = asked.topic;
+        let Some(who) = &mut session.who else {
+            return self.allows_unnoted(session, access, topic);
+        };
+        if session.connection.is_none() && self.waits_for_its_client(&who.identity, access) {
+            return true;
+        }
+        self.refresh(who);
         let allowed = self.look_up(who, access, topic);
         if topic.len() <= Limits::DECISION_TOPIC_BYTES {
             let hash = asked.hash(&self.hash);
             who.decisions.remember(access, topic, hash, allowed);
         }
         allowed
+    }
+
+    /// Of who is away, and connected when nobody asked as who: what it may read is judged when it
+    /// is back. What it may write, its Will, is judged now: it brought no user name.
+    fn allows_unnoted(&self, session: &Session, access: Access, topic: &[u8]) -> bool {
+        match access {
+            Access::Read => session.connection.is_none(),
+            Access::Write | Access::Subscribe => {
+                let nameless = Identity {
+                    client_id: session.client_id.clone(),
+                    user_name: None,
+                    address: None,
+                    listener: None,
+                };
+                self.decide(&nameless, access, topic)
+            }
+        }
+    }
+
+    /// Of who is away, and came through a listener that is gone: it will be back through another,
+    /// whose rules say then what it may read of what waited.
+    fn waits_for_its_client(&self, who: &Identity, access: Access) -> bool {
+        access == Access::Read && matches!(self.law(who), Law::Closed)
     }
 
     /// Answers by other rules are forgotten, and its lines are looked up.
@@ -211,7 +237,13 @@ impl Authority {
     fn ask_once(&self, session: &Session, access: Access, asked: &Asked) -> bool {
         let topic = asked.topic;
         match &session.who {
-            None => session.connection.is_none(),
+            None => self.allows_unnoted(session, access, topic),
+            Some(who)
+                if session.connection.is_none()
+                    && self.waits_for_its_client(&who.identity, access) =>
+            {
+                true
+            }
             Some(who) if who.generation != self.generation => {
                 self.decide(&who.identity, access, topic)
             }
@@ -303,6 +335,27 @@ impl Broker {
                 session.who = who;
                 self.journal.session(session, session.expiry_interval, 0);
             }
+        }
+    }
+
+    /// Of those who came through listeners that are gone nobody knows the rules.
+    pub(super) fn say_who_is_judged_by_nothing(&self) {
+        let authority = &self.authority;
+        if authority.of_others != Rules::Unknown {
+            return;
+        }
+        let is_closed = |who: &Identity| matches!(authority.law(who), Law::Closed);
+        let whose = self.sessions.iter().filter_map(|(_, one)| one.who.as_ref());
+        let sessions = whose.filter(|who| is_closed(&who.identity)).count();
+        let sources = self.retained.sources();
+        let retained = sources.filter(|one| is_closed(one.who())).count();
+        if sessions + retained > 0 {
+            warn!(
+                "Listeners are gone that {sessions} sessions and {retained} retained messages \
+                 came through, and those that there are differ in their rules: wills of the \
+                 sessions are not published, what waits for them is judged when their clients \
+                 are back, and those retained messages are not sent."
+            );
         }
     }
 

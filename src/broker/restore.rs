@@ -444,6 +444,7 @@ impl Broker {
     }
 
     fn say_what_is_beyond(&mut self) {
+        self.say_who_is_judged_by_nothing();
         let limits = &self.options.limits;
         let (sessions, retained) = (self.sessions.len(), self.retained.len());
         let bytes = self.retained.bytes();

@@ -84,6 +84,13 @@ impl Retained {
         self.by_topic.len()
     }
 
+    /// As who what there is was published, where that is known.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.by_topic
+            .iter()
+            .filter_map(|entry| entry.source.as_ref())
+    }
+
     /// Bytes of all messages.
     pub fn bytes(&self) -> usize {
         self.bytes

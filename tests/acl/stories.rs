@@ -3,11 +3,13 @@
 use midge::broker::acl_file;
 use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::{
-    Ack, Connect, Packet, Properties, QoS, ReasonCode, SubscriptionOptions, Version, Will,
+    Ack, Connect, Packet, Properties, PropertyId, QoS, ReasonCode, SubscriptionOptions, Version,
+    Will,
 };
 
 use crate::common::{
-    Client, World, ack, connect, durable, expiry, publish, publish_qos, retained, secs, subscribe,
+    Client, World, ack, connect, durable, expiry, numbers, publish, publish_qos, retained, secs,
+    subscribe,
 };
 
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -382,6 +384,34 @@ fn a_will_is_not_published_where_rules_have_changed() {
 }
 
 // ---- what is retained ---------------------------------------------------------------------------
+
+/// It connected when there were no rules, and did not bring a name.
+#[test]
+fn the_will_of_who_is_away_when_the_first_rules_come_is_judged_by_them() {
+    for (rules, expected) in [("topic read #\n", &[][..]), ("topic readwrite #\n", &["w"])] {
+        let mut world = World::new();
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        let client = world.connect(Connect {
+            will: Some(Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                properties: delay.as_properties(),
+                topic: "t",
+                payload: b"w",
+            }),
+            ..durable(Version::V5, "away", &expiry)
+        });
+        world.lose(client);
+        load(&mut world, rules);
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.advance(secs(31));
+        assert_eq!(world.payloads(reader), expected, "{rules}");
+    }
+}
 
 #[test]
 fn retained_messages_are_sent_to_those_who_may_read_them() {
