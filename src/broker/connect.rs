@@ -74,6 +74,9 @@ impl Broker {
             .sessions
             .find(&terms.client_id)
             .expect("it was just begun");
+        if connack.session_present {
+            self.review_subscriptions(id, session, now);
+        }
         self.pump(session, now);
         Ok(())
     }

@@ -11,7 +11,7 @@
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
 //! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
-//! `takeover.rs`.
+//! `takeover.rs`, what a session that goes on leaves behind in `review.rs`.
 
 mod access;
 pub mod acl;
@@ -53,6 +53,7 @@ mod received;
 mod replays;
 pub mod restore;
 mod retained;
+mod review;
 mod session;
 mod sessions;
 mod shapes;

@@ -250,7 +250,7 @@ impl Broker {
     }
 
     /// [MQTT-3.10.4-2] nothing new; [MQTT-3.10.4-3] what is under way goes on.
-    fn unsubscribe(
+    pub(super) fn unsubscribe(
         &mut self,
         session_id: SessionId,
         topic: SubscriptionTopic,

@@ -617,6 +617,58 @@ fn with_subscribe_lines_a_subscription_needs_one() {
     }
 }
 
+/// Another user takes the client id, and with it the session.
+#[test]
+fn who_goes_on_with_a_session_keeps_subscriptions_only_that_it_could_make() {
+    let expiry = expiry(3_600);
+    let session = |name| Connect {
+        user_name: Some(name),
+        ..durable(Version::V5, "id", &expiry)
+    };
+    let mut world = world(&format!(
+        "{ROOT}topic subscribe #\nuser bob\ntopic read #\ntopic subscribe public/#\n"
+    ));
+    let alice = world.connect(session("root"));
+    for filter in ["secret/#", "$share/g/secret/#", "public/a"] {
+        world.subscribe(alice, filter, QoS::AtLeastOnce);
+    }
+    world.lose(alice);
+    let bob = world.connect(session("bob"));
+    let root = world.connect(user(Version::V5, "root", "root"));
+    for topic in ["secret/x", "public/a"] {
+        world.publish(root, topic, topic);
+    }
+    assert_eq!(world.payloads(bob), ["public/a"]);
+    // They are gone for good.
+    world.lose(bob);
+    let alice = world.connect(session("root"));
+    world.publish(root, "secret/x", "x");
+    assert_eq!(world.payloads(alice), [""; 0]);
+    world.broker.check_invariants();
+}
+
+#[test]
+fn with_new_subscribe_lines_a_session_that_goes_on_keeps_what_they_cover() {
+    let expiry = expiry(3_600);
+    let mut world = world("topic readwrite #\n");
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    for filter in ["secret/#", "public/a"] {
+        world.subscribe(client, filter, QoS::AtMostOnce);
+    }
+    load(&mut world, "topic readwrite #\ntopic subscribe public/#\n");
+    let both = |world: &mut World, client| {
+        for topic in ["secret/x", "public/a"] {
+            world.publish(client, topic, topic);
+        }
+        world.payloads(client)
+    };
+    let stays = both(&mut world, client);
+    assert_eq!(stays, ["secret/x", "public/a"], "nobody takes them away");
+    world.lose(client);
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    assert_eq!(both(&mut world, client), ["public/a"]);
+}
+
 #[test]
 fn addresses_decide_where_the_file_says_so() {
     // Everybody in this world comes from 192.0.2.1.
