@@ -84,6 +84,8 @@ impl Broker {
         let Some(recent) = self.takeovers.find(hash, now) else {
             return Ok(());
         };
+        // The interval may have been longer when it was noted.
+        recent.calm_at = recent.calm_at.min(now + at_will + interval);
         if recent.calm_at <= now + at_will {
             return Ok(());
         }
