@@ -135,7 +135,7 @@ impl Retained {
             None => (self.len(), self.bytes),
         };
         if count >= limits.retained_messages_max || bytes + len > limits.retained_bytes_max {
-            let why = "the store for retained messages is full (--max-retained-messages, -bytes)";
+            let why = "the store for retained messages is full (max_retained_messages, _bytes)";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         Ok(())

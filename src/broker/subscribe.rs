@@ -118,7 +118,7 @@ impl Broker {
             self.journal.check()?;
         }
         if !existed && session.subscriptions.len() >= self.options.limits.subscriptions_max {
-            let why = "the client has as many subscriptions as --max-subscriptions allows";
+            let why = "the client has as many subscriptions as max_subscriptions allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         let filter_bytes = session.filter_bytes + topic.byte_count();

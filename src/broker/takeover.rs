@@ -96,7 +96,7 @@ impl Broker {
                 client:% = client_id, address:% = address;
                 "Client {client_id} is at {here} and wants to be at {address} too, and has gone \
                  from one connection to the other too often: each device needs an id of its own \
-                 (--takeover-interval says how often is too often)."
+                 (takeover_interval says how often is too often)."
             );
         }
         self.connections.counters.takeovers_refused += 1;
