@@ -36,6 +36,8 @@ pub(super) struct Authority {
     of_others: Rules,
     /// Of the rules: answers by earlier ones are void.
     generation: u64,
+    /// Whether whoever published what is retained must still have the right to.
+    pub checks_sources: bool,
     hash: Seeded,
 }
 
@@ -81,12 +83,13 @@ impl Source {
 }
 
 impl Authority {
-    pub fn new(hash: Seeded) -> Authority {
+    pub fn new(hash: Seeded, checks_sources: bool) -> Authority {
         Authority {
             acls: Vec::new(),
             of_listeners: Vec::new(),
             of_others: Rules::None,
             generation: 0,
+            checks_sources,
             hash,
         }
     }
@@ -255,7 +258,7 @@ impl Authority {
     }
 
     /// Whether a session may be sent what is retained: it may read it, and whoever published it
-    /// may still write it.
+    /// may still write it, unless the operator does not mind.
     #[inline]
     pub fn allows_replay(&self, session: &mut Session, entry: &Entry) -> bool {
         !self.is_on() || self.ask_replay(session, entry)
@@ -270,7 +273,7 @@ impl Authority {
         let topic = entry.message.topic().as_bytes();
         let reads =
             who.standing.may_do_all(Access::Read, topic) || self.look_up(who, Access::Read, topic);
-        let source = entry.source.as_ref();
+        let source = entry.source.as_ref().filter(|_| self.checks_sources);
         reads && source.is_none_or(|source| self.may_still_write(source, topic))
     }
 

@@ -184,11 +184,11 @@ impl Broker {
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
+            authority: Authority::new(hash, options.check_retain_source),
             options,
             started: now,
             started_at: 0,
             hash,
-            authority: Authority::new(hash),
             connections: Connections::new(mounts),
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),

@@ -448,6 +448,29 @@ fn a_retained_message_is_not_sent_once_its_publisher_may_not_write_it() {
 
 // ---- other rules --------------------------------------------------------------------------------
 
+/// Who reads it is judged all the same.
+#[test]
+fn what_is_retained_may_outlive_the_right_of_its_publisher() {
+    let mut world = World::with(Options {
+        check_retain_source: false,
+        ..Options::default()
+    });
+    load(&mut world, "topic readwrite #\n");
+    let client = world.client(Version::V5, "publisher");
+    for topic in ["a", "b"] {
+        world.send(client, &Packet::Publish(retained(topic, topic)));
+    }
+    load(&mut world, "topic read a\n");
+    let replayed = |world: &mut World| {
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.payloads(reader)
+    };
+    assert_eq!(replayed(&mut world), ["a"]);
+    world.broker.set_options(Options::default(), world.now);
+    assert_eq!(replayed(&mut world), [""; 0]);
+}
+
 #[test]
 fn messages_that_waited_are_judged_by_the_rules_when_they_are_sent() {
     let before = format!("{ROOT}user alice\ntopic read a\ntopic read b\n");
