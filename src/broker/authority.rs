@@ -100,6 +100,12 @@ impl Authority {
         !self.acls.is_empty()
     }
 
+    /// Whether it matters from where a client comes: it is not noted otherwise, as devices that
+    /// say the same again from another address would be other clients.
+    fn asks_addresses(&self) -> bool {
+        self.acls.iter().any(Acl::asks_addresses)
+    }
+
     #[inline(always)]
     fn law(&self, who: &Identity) -> Law<'_> {
         let rules = match who.listener {
@@ -325,19 +331,32 @@ impl Broker {
         authority.of_listeners = rules;
         authority.generation += 1;
         authority.acls = files.into_iter().map(|file| file.acl).collect();
+        self.note_who_is_connected();
+    }
+
+    /// As who, as far as these rules ask, and earlier ones did not.
+    fn note_who_is_connected(&mut self) {
+        if !self.authority.is_on() {
+            return;
+        }
+        let asks_addresses = self.authority.asks_addresses();
         let connected: Vec<_> = self
             .connections
             .iter()
             .filter_map(|(id, connection)| Some((id, connection.session()?)))
             .collect();
         for (id, session) in connected {
-            if self.sessions[session].who.is_none() {
-                let client_id = self.sessions[session].client_id.clone();
-                let who = self.introduce(id, &client_id, None);
-                let session = &mut self.sessions[session];
-                session.who = who;
-                self.journal.session(session, session.expiry_interval, 0);
+            let address = self.connections[id].peer.ip();
+            let who = self.sessions[session].who.as_ref();
+            if who.is_some_and(|who| !asks_addresses || who.identity.address == address) {
+                continue;
             }
+            let user_name = who.and_then(|who| who.identity.user_name.clone());
+            let client_id = self.sessions[session].client_id.clone();
+            let who = self.introduce(id, &client_id, user_name.as_deref());
+            let session = &mut self.sessions[session];
+            session.who = who;
+            self.journal.session(session, session.expiry_interval, 0);
         }
     }
 
@@ -375,10 +394,11 @@ impl Broker {
 
     fn identity(&self, id: ConnectionId, client_id: &str, user_name: Option<&str>) -> Identity {
         let connection = &self.connections[id];
+        let address = connection.peer.ip();
         Identity {
             client_id: client_id.into(),
             user_name: user_name.map(Into::into),
-            address: connection.peer.ip(),
+            address: address.filter(|_| self.authority.asks_addresses()),
             listener: Some(connection.listener),
         }
     }

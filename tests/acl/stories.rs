@@ -705,6 +705,26 @@ fn addresses_decide_where_the_file_says_so() {
     }
 }
 
+/// It was not noted when they connected, as nobody asked.
+#[test]
+fn a_first_line_about_addresses_holds_for_those_who_are_connected() {
+    let mut world = world("topic readwrite #\n");
+    let connected = |world: &mut World, address, name| {
+        let client = world.accept_from(address, Version::V5);
+        world.send(client, &Packet::Connect(user(Version::V5, name, name)));
+        assert_eq!(world.read(client).connack().reason, ReasonCode::Success);
+        world.subscribe(client, "#", QoS::AtMostOnce);
+        client
+    };
+    let near = connected(&mut world, [10, 0, 0, 1], "near");
+    let far = connected(&mut world, [192, 0, 2, 1], "far");
+    let lines = "topic write #\naddress 10.0.0.0/8\ntopic read #\n";
+    load(&mut world, &format!("user near\n{lines}user far\n{lines}"));
+    world.publish(far, "t", "x");
+    assert_eq!(world.payloads(near), ["x"]);
+    assert_eq!(world.payloads(far), [""; 0]);
+}
+
 #[test]
 fn a_user_name_has_a_limit() {
     let mut world = World::new();

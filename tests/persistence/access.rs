@@ -2,7 +2,7 @@
 
 use midge::broker::acl_file;
 use midge::broker::limits::{ListenerOptions, Options};
-use midge::packet::{self, Connect, Packet, PropertyId, QoS, Version};
+use midge::packet::{self, Connect, Packet, PropertyId, QoS, ReasonCode, Version};
 
 use crate::board::{Board, SEEDS};
 use crate::common::{Client, connect, durable, expiry, numbers, publish_qos, retained, secs};
@@ -177,6 +177,40 @@ fn what_another_user_published_again_is_that_users_after_a_power_cut() {
             "user bob\ntopic write #\nuser root\ntopic readwrite #\n",
         );
         assert_eq!(all_retained(&mut board), ["x"], "{seed}");
+    }
+}
+
+/// A device that the network gives another address each time.
+#[test]
+fn what_stays_the_same_from_another_address_is_not_written_again() {
+    for (rules, is_same) in [
+        ("topic readwrite #\n", true),
+        (
+            "topic readwrite #\naddress 10.0.0.0/8\ntopic read x\n",
+            false,
+        ),
+    ] {
+        let mut board = Board::new(SEEDS.start);
+        load(&mut board, rules);
+        let mut written = Vec::new();
+        for last in 1..=3 {
+            let client = board.accept_from([10, 0, 0, last], Version::V5);
+            let never = expiry(u32::MAX);
+            let device = durable(Version::V5, "device", &never);
+            board.send(client, &Packet::Connect(device));
+            assert_eq!(board.read(client).connack().reason, ReasonCode::Success);
+            let message = packet::Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(1),
+                ..retained("t", "same")
+            };
+            board.send(client, &Packet::Publish(message));
+            board.read(client);
+            written.push(board.figures().bytes_written);
+            board.disconnect(client);
+        }
+        assert_eq!(written[1] == written[0], is_same, "{rules}");
+        assert_eq!(written[2] == written[1], is_same, "{rules}");
     }
 }
 
