@@ -56,6 +56,7 @@ const COVERED: &[&str] = &[
     "receive-maximum",
     "max-qos",
     "retain-available",
+    "check-retain-source",
     "max-retained-messages",
     "max-retained-bytes",
     "max-topic-alias",
@@ -879,6 +880,27 @@ fn retain_available_false_is_told_and_enforced() {
     );
     client.send(&Packet::Publish(retained("t", "x")));
     client.expect_disconnect(ReasonCode::RetainNotSupported);
+}
+
+/// Whoever published it may write no more.
+#[test]
+fn check_retain_source_says_whether_what_is_retained_outlives_a_right() {
+    for (flags, expected) in [
+        (&[][..], ""),
+        (&["--check-retain-source", "true"], ""),
+        (&["--check-retain-source", "false"], "x"),
+    ] {
+        let path = file("acl", "topic readwrite r/1\n");
+        let broker = Midge::start(&[&["--acl-file", &path], flags].concat());
+        let mut client = broker.client("publisher");
+        client.send(&Packet::Publish(retained("r/1", "x")));
+        client.ping();
+        fs::write(&path, "topic read r/1\n").unwrap();
+        broker.signal("HUP");
+        broker.logs("SIGHUP: what was read again is good");
+        assert_eq!(retained_payloads(&broker), expected, "{flags:?}");
+        fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]

@@ -626,12 +626,12 @@ fn the_line_of_a_refused_client_is_enough_to_let_it_in() {
         (
             connect(Version::V5, "box-1"),
             "box-1",
-            "--allow-anonymous true would",
+            "allow_anonymous true would",
         ),
         (
             connect(Version::V311, ""),
             "(without id)",
-            "--allow-anonymous true would",
+            "allow_anonymous true would",
         ),
     ] {
         let (client, _) = broker.try_connect(connect);

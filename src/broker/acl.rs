@@ -97,7 +97,7 @@ impl AddressRange {
 pub struct Identity {
     pub client_id: Box<str>,
     pub user_name: Option<Box<str>>,
-    /// `None` is in no range.
+    /// `None` is in no range, and where no line asks for it.
     pub address: Option<IpAddr>,
     /// The index of the listener it came through; `None` where that is none of those there are.
     pub listener: Option<usize>,
@@ -152,6 +152,8 @@ pub struct Acl {
     patterns: Rules,
     /// There is a `subscribe` line: then SUBSCRIBE needs one.
     checks_subscribe: bool,
+    /// There is an `address` line that something follows.
+    asks_addresses: bool,
 }
 
 /// Which lines are those of a client: looked up once, for all that it asks.
@@ -228,6 +230,7 @@ impl Acl {
 
     fn note(&mut self, rule: &Rule) {
         self.checks_subscribe |= rule.rights.allows(Access::Subscribe);
+        self.asks_addresses |= !rule.ranges.is_empty();
     }
 
     /// The index of a group, which there is from now on.
@@ -314,6 +317,11 @@ impl Acl {
             } => allowed(Because::Pattern(rule)),
             Found { .. } => denied(Because::Silence),
         }
+    }
+
+    /// Whether it matters from where a client comes.
+    pub fn asks_addresses(&self) -> bool {
+        self.asks_addresses
     }
 
     /// Which lines are those of a client, for [`Acl::allows`].

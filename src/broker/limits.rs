@@ -17,6 +17,8 @@ pub struct Options {
     /// The best QoS a client may publish with, and is granted.
     pub max_qos: QoS,
     pub retain_available: bool,
+    /// Whether what is retained is sent only as long as its publisher may write it.
+    pub check_retain_source: bool,
     /// Whether a client may leave its id to the server.
     pub allow_zero_length_client_id: bool,
     /// What assigned client ids start with.
@@ -51,6 +53,7 @@ impl Default for Options {
             listeners: vec![ListenerOptions::default()],
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
+            check_retain_source: true,
             allow_zero_length_client_id: true,
             auto_id_prefix: "auto-".to_string(),
             client_id_prefix: String::new(),

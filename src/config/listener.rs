@@ -76,14 +76,20 @@ impl Draft {
             (Host::Unix(_), None) => " of this machine that may open the socket",
             (Host::Any | Host::Named(_) | Host::Passed, None) => "",
         };
-        let interface = self.address.interface.as_ref();
-        let interface = interface.filter(|_| self.heeds("bind-interface"));
-        let by = interface.map_or(String::new(), |name| format!(" that comes in by {name}"));
+        let by = self
+            .interface()
+            .map_or(String::new(), |name| format!(" that comes in by {name}"));
         let how = match self.options.versions.is_empty() {
             true => "",
             false => " with its version of MQTT",
         };
         format!("every client{whence}{by}{how}")
+    }
+
+    /// The only one that clients can come in by.
+    fn interface(&self) -> Option<&str> {
+        let interface = self.address.interface.as_deref();
+        interface.filter(|_| self.heeds("bind-interface"))
     }
 
     /// As it stands behind `listener`.
@@ -98,6 +104,23 @@ impl Draft {
             Host::Passed => String::new(),
         }
     }
+
+    /// What it is known by from start to start: all that tells it from others.
+    fn name(&self) -> String {
+        let mut name = self.address();
+        let domain = self.address.domain;
+        if let Some(domain) = domain.filter(|_| self.heeds("socket-domain")) {
+            name += &format!(" {domain:?}");
+        }
+        if let Some(interface) = self.interface() {
+            name += &format!(" by {interface}");
+        }
+        if self.address.proxy.is_some() {
+            name += " behind a proxy";
+        }
+        name
+    }
+
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
@@ -220,7 +243,7 @@ impl Config {
                 draft.acl_file.clone_from(&self.acl_file);
             }
             draft.options.passwords = draft.password_file.is_some();
-            draft.options.name = draft.address().into();
+            draft.options.name = draft.name().into();
         }
         let limits = &mut self.broker.limits;
         let options = || self.drafts.iter().map(|draft| &draft.options);

@@ -3,11 +3,13 @@
 use midge::broker::acl_file;
 use midge::broker::limits::{Limits, ListenerOptions, Options};
 use midge::packet::{
-    Ack, Connect, Packet, Properties, QoS, ReasonCode, SubscriptionOptions, Version, Will,
+    Ack, Connect, Packet, Properties, PropertyId, QoS, ReasonCode, SubscriptionOptions, Version,
+    Will,
 };
 
 use crate::common::{
-    Client, World, ack, connect, durable, expiry, publish, publish_qos, retained, secs, subscribe,
+    Client, World, ack, connect, durable, expiry, numbers, publish, publish_qos, retained, secs,
+    subscribe,
 };
 
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -383,6 +385,34 @@ fn a_will_is_not_published_where_rules_have_changed() {
 
 // ---- what is retained ---------------------------------------------------------------------------
 
+/// It connected when there were no rules, and did not bring a name.
+#[test]
+fn the_will_of_who_is_away_when_the_first_rules_come_is_judged_by_them() {
+    for (rules, expected) in [("topic read #\n", &[][..]), ("topic readwrite #\n", &["w"])] {
+        let mut world = World::new();
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        let client = world.connect(Connect {
+            will: Some(Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                properties: delay.as_properties(),
+                topic: "t",
+                payload: b"w",
+            }),
+            ..durable(Version::V5, "away", &expiry)
+        });
+        world.lose(client);
+        load(&mut world, rules);
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.advance(secs(31));
+        assert_eq!(world.payloads(reader), expected, "{rules}");
+    }
+}
+
 #[test]
 fn retained_messages_are_sent_to_those_who_may_read_them() {
     let mut world = world(&format!(
@@ -417,6 +447,29 @@ fn a_retained_message_is_not_sent_once_its_publisher_may_not_write_it() {
 }
 
 // ---- other rules --------------------------------------------------------------------------------
+
+/// Who reads it is judged all the same.
+#[test]
+fn what_is_retained_may_outlive_the_right_of_its_publisher() {
+    let mut world = World::with(Options {
+        check_retain_source: false,
+        ..Options::default()
+    });
+    load(&mut world, "topic readwrite #\n");
+    let client = world.client(Version::V5, "publisher");
+    for topic in ["a", "b"] {
+        world.send(client, &Packet::Publish(retained(topic, topic)));
+    }
+    load(&mut world, "topic read a\n");
+    let replayed = |world: &mut World| {
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.payloads(reader)
+    };
+    assert_eq!(replayed(&mut world), ["a"]);
+    world.broker.set_options(Options::default(), world.now);
+    assert_eq!(replayed(&mut world), [""; 0]);
+}
 
 #[test]
 fn messages_that_waited_are_judged_by_the_rules_when_they_are_sent() {
@@ -587,6 +640,58 @@ fn with_subscribe_lines_a_subscription_needs_one() {
     }
 }
 
+/// Another user takes the client id, and with it the session.
+#[test]
+fn who_goes_on_with_a_session_keeps_subscriptions_only_that_it_could_make() {
+    let expiry = expiry(3_600);
+    let session = |name| Connect {
+        user_name: Some(name),
+        ..durable(Version::V5, "id", &expiry)
+    };
+    let mut world = world(&format!(
+        "{ROOT}topic subscribe #\nuser bob\ntopic read #\ntopic subscribe public/#\n"
+    ));
+    let alice = world.connect(session("root"));
+    for filter in ["secret/#", "$share/g/secret/#", "public/a"] {
+        world.subscribe(alice, filter, QoS::AtLeastOnce);
+    }
+    world.lose(alice);
+    let bob = world.connect(session("bob"));
+    let root = world.connect(user(Version::V5, "root", "root"));
+    for topic in ["secret/x", "public/a"] {
+        world.publish(root, topic, topic);
+    }
+    assert_eq!(world.payloads(bob), ["public/a"]);
+    // They are gone for good.
+    world.lose(bob);
+    let alice = world.connect(session("root"));
+    world.publish(root, "secret/x", "x");
+    assert_eq!(world.payloads(alice), [""; 0]);
+    world.broker.check_invariants();
+}
+
+#[test]
+fn with_new_subscribe_lines_a_session_that_goes_on_keeps_what_they_cover() {
+    let expiry = expiry(3_600);
+    let mut world = world("topic readwrite #\n");
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    for filter in ["secret/#", "public/a"] {
+        world.subscribe(client, filter, QoS::AtMostOnce);
+    }
+    load(&mut world, "topic readwrite #\ntopic subscribe public/#\n");
+    let both = |world: &mut World, client| {
+        for topic in ["secret/x", "public/a"] {
+            world.publish(client, topic, topic);
+        }
+        world.payloads(client)
+    };
+    let stays = both(&mut world, client);
+    assert_eq!(stays, ["secret/x", "public/a"], "nobody takes them away");
+    world.lose(client);
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    assert_eq!(both(&mut world, client), ["public/a"]);
+}
+
 #[test]
 fn addresses_decide_where_the_file_says_so() {
     // Everybody in this world comes from 192.0.2.1.
@@ -598,6 +703,26 @@ fn addresses_decide_where_the_file_says_so() {
         world.publish(publisher, "t", "x");
         assert_eq!(world.payloads(client), expected);
     }
+}
+
+/// It was not noted when they connected, as nobody asked.
+#[test]
+fn a_first_line_about_addresses_holds_for_those_who_are_connected() {
+    let mut world = world("topic readwrite #\n");
+    let connected = |world: &mut World, address, name| {
+        let client = world.accept_from(address, Version::V5);
+        world.send(client, &Packet::Connect(user(Version::V5, name, name)));
+        assert_eq!(world.read(client).connack().reason, ReasonCode::Success);
+        world.subscribe(client, "#", QoS::AtMostOnce);
+        client
+    };
+    let near = connected(&mut world, [10, 0, 0, 1], "near");
+    let far = connected(&mut world, [192, 0, 2, 1], "far");
+    let lines = "topic write #\naddress 10.0.0.0/8\ntopic read #\n";
+    load(&mut world, &format!("user near\n{lines}user far\n{lines}"));
+    world.publish(far, "t", "x");
+    assert_eq!(world.payloads(near), ["x"]);
+    assert_eq!(world.payloads(far), [""; 0]);
 }
 
 #[test]
