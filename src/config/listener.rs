@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use crate::broker::limits::{Limits, ListenerOptions};
-use crate::net::{Host, ListenerAddress};
+use crate::net::{Domain, Host, ListenerAddress};
 
 const PORT: u16 = 1883;
 /// More than any machine has use for.
@@ -102,10 +102,14 @@ impl Draft {
     /// What it is known by from start to start: all that tells it from others.
     fn name(&self) -> String {
         let mut name = self.address();
-        if let Some(domain) = self.address.domain {
-            name += &format!(" {domain:?}");
+        if let Some(domain) = self.address.domain.filter(|_| self.heeds("socket-domain")) {
+            name += match domain {
+                Domain::IPv4 => " ipv4",
+                Domain::IPv6 => " ipv6",
+            };
         }
-        if let Some(interface) = &self.address.interface {
+        let interface = self.address.interface.as_ref();
+        if let Some(interface) = interface.filter(|_| self.heeds("bind-interface")) {
             name += &format!(" by {interface}");
         }
         if self.address.proxy.is_some() {
