@@ -460,7 +460,7 @@ fn accept_protocol_versions_refuses_the_others() {
         connack.connack().reason,
         ReasonCode::UnsupportedProtocolVersion
     );
-    broker.logs("--accept-protocol-versions");
+    broker.logs("accept_protocol_versions");
     let broker = Midge::start(&["--accept-protocol-versions", "3"]);
     let (_, connack) = broker.try_connect(connect(Version::V5, "c"));
     assert_eq!(

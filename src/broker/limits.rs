@@ -74,7 +74,8 @@ impl Default for Options {
 /// Who gets in through one listener, and on what terms; nobody gets more than the server grants.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
-    /// What it is known by from start to start; empty where there is but one.
+    /// What it is known by from start to start; empty for that of sockets that no listener asked
+    /// for. Where two have the same one, neither is found by it.
     pub name: Box<str>,
     /// Clients without a user name.
     pub allow_anonymous: bool,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use crate::broker::limits::{Limits, ListenerOptions};
-use crate::net::{Host, ListenerAddress};
+use crate::net::{Domain, Host, ListenerAddress};
 
 const PORT: u16 = 1883;
 /// More than any machine has use for.
@@ -110,7 +110,10 @@ impl Draft {
         let mut name = self.address();
         let domain = self.address.domain;
         if let Some(domain) = domain.filter(|_| self.heeds("socket-domain")) {
-            name += &format!(" {domain:?}");
+            name += match domain {
+                Domain::IPv4 => " ipv4",
+                Domain::IPv6 => " ipv6",
+            };
         }
         if let Some(interface) = self.interface() {
             name += &format!(" by {interface}");

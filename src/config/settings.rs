@@ -209,7 +209,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "begin each line with the time",
         effect: Global(|c, v| { c.log.timestamp = v.bool(); Ok(()) }) },
     Setting { name: "log-timestamp-format", short: NONE, scope: Scope::Global, kind: Text("FORMAT"), default: "%Y-%m-%dT%H:%M:%SZ",
-        help: "the time, in UTC, as strftime writes it",
+        help: "the time as strftime writes it, in UTC (Mosquitto: local time)",
         effect: Global(|c, v| { c.log.time_format = TimeFormat::parse(&v.text())?; Ok(()) }) },
     Setting { name: "quiet", short: "q", scope: Program, kind: Flag, default: NONE,
         help: "log nothing",
