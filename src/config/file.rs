@@ -8,6 +8,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Read};
 
+use crate::reach;
 use crate::reload::{self, Files};
 
 /// A configuration is text by people; beyond this, all files together, it is something else.
@@ -45,7 +46,8 @@ impl Outside for System {
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-        fs::read_dir(directory)?
+        fs::read_dir(directory)
+            .map_err(reach::explain)?
             .take(100 * FILES_MAX)
             .map(|entry| entry.map(name))
             .collect()

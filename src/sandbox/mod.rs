@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::logging::Destination;
 use crate::net::Host;
+use crate::reach;
 
 /// The files that are still needed, and what for.
 #[derive(Clone, Debug, Default)]
@@ -129,12 +130,16 @@ impl Needs {
 
 /// Gives up everything but `needs`, for this thread and for good.
 pub fn enter(needs: &Needs) -> Walls {
-    Walls {
+    let walls = Walls {
         privileges: rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string()),
         files: files::confine(&needs.0),
         // Last, as it takes system calls to build the others.
         calls: confine_calls(),
+    };
+    if walls.files.is_ok() {
+        reach::confine();
     }
+    walls
 }
 
 impl Walls {
