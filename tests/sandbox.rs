@@ -415,6 +415,25 @@ fn the_program_reads_no_file_that_it_did_not_need_at_its_start() {
     }
 }
 
+/// As Debian does it with sites: what is included are links to where the files are.
+#[test]
+fn what_is_included_by_a_link_is_read_again() {
+    let scratch = Scratch::new();
+    let [etc, included, there] = ["etc", "conf.d", "there"].map(|name| scratch.directory(name));
+    let (conf, more, port) = (etc.join("midge.conf"), there.join("more"), free_port());
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\ninclude_dir {}\n",
+        included.display()
+    );
+    fs::write(&conf, text).unwrap();
+    fs::write(&more, "max_qos 1\n").unwrap();
+    symlink(&more, included.join("more.conf")).unwrap();
+    let broker = Midge::spawn(&["-c", conf.to_str().unwrap()]).on_port(port);
+    broker.client("a").ping();
+    broker.signal("HUP");
+    broker.logs("what was read again is good");
+}
+
 /// Whoever names another place for the log or for the users reads what keeps midge from it.
 #[test]
 #[cfg(feature = "passwords")]
