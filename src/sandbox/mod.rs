@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::logging::Destination;
-use crate::net::Host;
 use crate::reach;
 
 /// The files that are still needed, and what for.
@@ -61,7 +60,8 @@ const KEPT: [(i32, &str, &str); 3] = [
 
 impl Needs {
     /// What is done with files after the start: SIGHUP reads some again and opens the log anew, the
-    /// store is kept, and in the end the pid file and Unix sockets go.
+    /// store is kept, and in the end the pid file goes. Unix sockets go as well: whoever has opened
+    /// them adds them.
     pub fn of(config: &Config) -> Needs {
         let mut needs = Needs::default();
         config.paths_read().for_each(|path| needs.read(path));
@@ -72,11 +72,6 @@ impl Needs {
         }
         if let Some(path) = &config.pid_file {
             needs.remove(path);
-        }
-        for listener in &config.listeners {
-            if let Host::Unix(path) = &listener.host {
-                needs.remove(path);
-            }
         }
         if config.persistence {
             needs.keep(&config.persistence_location);
