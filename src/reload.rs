@@ -13,6 +13,7 @@ use crate::broker::acl_file::{self, AclFile};
 use crate::broker::explain::{Answer, Question};
 use crate::broker::limits::Limits;
 use crate::net::{Gate, Server};
+use crate::reach;
 
 /// The files of each listener.
 #[derive(Clone, Debug, Default)]
@@ -220,7 +221,7 @@ fn acl(path: &str) -> Result<AclFile, String> {
 /// Opens it to be read. Nothing but a file: anything else might keep everybody waiting.
 pub(crate) fn open_file(path: &str) -> io::Result<File> {
     match fs::metadata(path)?.is_file() {
-        true => File::open(path),
+        true => File::open(path).map_err(reach::explain),
         false => Err(io::Error::other("it is not a file")),
     }
 }

@@ -120,7 +120,7 @@ fn keep_and_run(
         let theirs = theirs.display();
         warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
     }
-    confine(&config);
+    confine(&config, server);
     daemon::report_ready();
     manager.ready();
     server.look_after(Box::new(Steward::new(config, flags, manager)));
@@ -131,14 +131,15 @@ fn keep_and_run(
 
 /// All is open that a broker needs: it gives up the rest.
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
-fn confine(config: &Config) {
+fn confine(config: &Config, server: &Server) {
     if !config.sandbox {
         info!(target: "notice", "Not sandboxed (--sandbox false).");
         return;
     }
     // Opens its file: nothing else of /proc can be read from now on.
     resident_bytes();
-    let needs = sandbox::Needs::of(config);
+    let mut needs = sandbox::Needs::of(config);
+    server.socket_files().for_each(|path| needs.remove(path));
     let reached = needs.sentence();
     let walls = sandbox::enter(&needs);
     for sentence in walls.sentences() {
@@ -151,7 +152,7 @@ fn confine(config: &Config) {
 
 /// The setting is false then.
 #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-fn confine(_: &Config) {}
+fn confine(_: &Config, _: &Server) {}
 
 /// Unix sockets belong to whom root becomes.
 #[cfg(feature = "user")]

@@ -507,6 +507,29 @@ fn after_sighup_those_that_were_passed_are_the_listeners_still() {
 }
 
 #[test]
+#[cfg(feature = "sandbox")]
+fn the_file_of_a_socket_that_was_passed_need_not_be_removed() {
+    if !has_sockets() {
+        return;
+    }
+    let path = temporary("passed.sock");
+    let listener = format!("0 {}", path.display());
+    let flags = ["--allow-anonymous", "--listener", &listener];
+    let broker = passing(UnixListener::bind(&path).unwrap(), ONE, &flags);
+    through(&path, "a").ping();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("it can remove"), "{log}");
+    fs::remove_file(&path).unwrap();
+    // One of its own goes, and nothing keeps midge from that.
+    let broker = Midge::spawn(&flags);
+    broker.logs("Listening on");
+    through(&path, "a").ping();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("stays where it is"), "{log}");
+    assert!(!path.exists());
+}
+
+#[test]
 fn what_is_wrong_with_sockets_that_were_passed_is_said() {
     if !has_sockets() {
         return;

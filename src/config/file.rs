@@ -8,6 +8,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Read};
 
+use crate::reach;
 use crate::reload::{self, Files};
 
 /// A configuration is text by people; beyond this, all files together, it is something else.
@@ -45,7 +46,8 @@ impl Outside for System {
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-        fs::read_dir(directory)?
+        fs::read_dir(directory)
+            .map_err(reach::explain)?
             .take(100 * FILES_MAX)
             .map(|entry| entry.map(name))
             .collect()
@@ -98,14 +100,26 @@ impl Line {
     }
 }
 
-/// The lines of a file, and of those that it includes.
-pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
-    let mut room = BYTES_MAX;
+/// What all files together have in common.
+struct Reading<'a> {
+    outside: &'a dyn Outside,
+    paths: &'a mut Vec<String>,
+    /// Bytes that they may still have.
+    room: usize,
+}
+
+/// The lines of a file, and of those that it includes; `paths` gets the names of all of them.
+pub fn read(path: &str, outside: &dyn Outside, paths: &mut Vec<String>) -> Vec<Line> {
+    let mut reading = Reading {
+        outside,
+        paths,
+        room: BYTES_MAX,
+    };
     let mut lines = Vec::new();
-    for mut line in read_one(path, outside, &mut room) {
+    for mut line in read_one(path, &mut reading) {
         let included = match &line.option {
             Ok((name, directory)) if name == "include_dir" && !directory.is_empty() => {
-                include(directory, outside, &mut room)
+                include(directory, &mut reading)
             }
             Ok(_) | Err(_) => Ok(Vec::new()),
         };
@@ -123,8 +137,8 @@ pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
     lines
 }
 
-fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<Vec<Line>, String> {
-    let names = outside.list(directory);
+fn include(directory: &str, reading: &mut Reading) -> Result<Vec<Line>, String> {
+    let names = reading.outside.list(directory);
     let mut names =
         names.map_err(|error| format!("include_dir {directory}: cannot be listed: {error}"))?;
     names.retain(|name| name.ends_with(".conf"));
@@ -137,7 +151,7 @@ fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<V
     let mut lines = Vec::new();
     for name in names {
         let path = format!("{}/{name}", directory.trim_end_matches('/'));
-        for line in read_one(&path, outside, room) {
+        for line in read_one(&path, reading) {
             let nested = matches!(&line.option, Ok((name, _)) if name == "include_dir");
             lines.push(match nested {
                 true => Line::wrong(&line.place, "include_dir: works in the main file only"),
@@ -149,16 +163,17 @@ fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<V
 }
 
 /// Of all files together, no more than `room` is read.
-fn read_one(path: &str, outside: &dyn Outside, room: &mut usize) -> Vec<Line> {
-    let bytes = match outside.read(path, *room + 1) {
+fn read_one(path: &str, reading: &mut Reading) -> Vec<Line> {
+    reading.paths.push(path.to_string());
+    let bytes = match reading.outside.read(path, reading.room + 1) {
         Ok(bytes) => bytes,
         Err(error) => return vec![Line::wrong(path, format!("cannot be read: {error}"))],
     };
-    let Some(left) = room.checked_sub(bytes.len()) else {
+    let Some(left) = reading.room.checked_sub(bytes.len()) else {
         let sentence = format!("is more than {BYTES_MAX} bytes, with what came before");
         return vec![Line::wrong(path, sentence)];
     };
-    *room = left;
+    reading.room = left;
     let (mut lines, mut faults) = (Vec::new(), 0);
     for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let option = match parse(bytes) {

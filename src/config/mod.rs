@@ -67,6 +67,8 @@ pub struct Config {
     is_local: bool,
     per_listener: bool,
     is_root: bool,
+    /// The file, and those that it includes.
+    paths: Vec<String>,
     /// All that was given, in the order in which it was read.
     given: Vec<Given>,
     /// Of the setting that is being read: where it stands, and what is to be said of it.
@@ -153,6 +155,7 @@ impl Default for Config {
             is_local: true,
             per_listener: false,
             is_root: false,
+            paths: Vec::new(),
             given: Vec::new(),
             here: String::new(),
             aside: None,
@@ -219,10 +222,10 @@ impl Config {
     /// What SIGHUP may read again, whichever listener it is for.
     pub fn paths_read(&self) -> impl Iterator<Item = &str> {
         let is_read = |given: &&Given| READ.contains(&given.name.replace('-', "_").as_str());
-        self.given
-            .iter()
-            .filter(is_read)
-            .map(|given| given.text.as_str())
+        let named = self.given.iter().filter(is_read);
+        let named = named.map(|given| given.text.as_str());
+        // What is included may be a link to anywhere.
+        named.chain(self.paths.iter().map(String::as_str))
     }
 
     /// Whom root is to become once the ports are open; without a word of it in the file the one

@@ -178,7 +178,10 @@ impl Config {
 
     fn read_file(&mut self, path: &str, outside: &dyn Outside, first: &Seen) {
         let mut seen = Seen::new();
-        for Line { place, option } in file::read(path, outside) {
+        let mut paths = Vec::new();
+        let lines = file::read(path, outside, &mut paths);
+        self.paths = paths;
+        for Line { place, option } in lines {
             match option {
                 Err(sentence) => self.note(&place, "", "", Verdict::Wrong(sentence)),
                 Ok((name, text)) => {

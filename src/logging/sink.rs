@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use super::LogOptions;
 use super::kinds::LogType;
 use super::syslog::{self, Syslog};
+use crate::reach;
 
 /// Lines that wait to be published; those beyond are left out.
 const WAITING_MAX: usize = 1_000;
@@ -274,6 +275,10 @@ fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io
 /// who would be given a file anywhere. Nor is anything opened through a link of theirs that they
 /// could not open themselves.
 fn open_file(path: &str) -> io::Result<(File, bool)> {
+    find_or_make(path).map_err(reach::explain)
+}
+
+fn find_or_make(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     // Not for everybody: who is connected, from where, and what they are called.
     options.append(true).mode(0o600);

@@ -45,7 +45,7 @@ pub struct Listener {
     /// over; 0 outside of one.
     exhausted: u32,
     /// Of a Unix socket that we have made.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// What connections come from.
@@ -122,7 +122,7 @@ impl Listener {
                 reserve: reserve(),
                 turns_ipv4_away: sockets::IPV6_TAKES_IPV4 && asked.domain == Some(Domain::IPv6),
                 exhausted: 0,
-                _file: file,
+                file,
             }
         };
         Ok(sockets.into_iter().map(listener).collect())
@@ -131,6 +131,11 @@ impl Listener {
     /// Where it listens, in words.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The file that goes with it.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(SocketFile::path)
     }
 
     /// For those who connect from now on.

@@ -23,6 +23,7 @@ mod sockets;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -199,6 +200,11 @@ impl Server {
             self.listeners.push(listener);
         }
         Ok(places)
+    }
+
+    /// Files that are removed in the end: of Unix sockets that were opened, not passed.
+    pub fn socket_files(&self) -> impl Iterator<Item = &Path> {
+        self.listeners.iter().filter_map(Listener::file)
     }
 
     /// Every byte that comes from `stream` is that notice: how signals get into the loop.

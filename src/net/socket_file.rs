@@ -58,6 +58,10 @@ impl SocketFile {
         })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it to those it is for.
     pub fn hand_over(&self, asked: &ListenerAddress) -> Result<(), String> {
         let id = |name: &Option<String>, file, what| {
