@@ -244,3 +244,62 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     fs::remove_file(path).unwrap();
     fs::remove_dir_all(kept).unwrap();
 }
+
+/// Users that are not there, and directories; the disk is not touched.
+#[test]
+fn a_file_that_would_not_start_here_is_not_called_good() {
+    let path = temporary("obstacles.conf");
+    let (made, file) = (temporary("made"), path.to_str().unwrap());
+    let tested = |text: &str| {
+        fs::write(&path, text).unwrap();
+        run(&["-c", file, "--test-config"])
+    };
+    for (text, what) in [
+        (
+            "persistence_location /etc/passwd/db\npersistence true",
+            "/etc/passwd is no directory",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_owner no-such",
+            "there is no user no-such",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_group no-such",
+            "there is no group no-such",
+        ),
+    ] {
+        let exit = tested(text);
+        let first = text.lines().next().unwrap();
+        let line = format!("\n{file}:1: {first}: {what}\nmidge would not start.\n");
+        assert!(exit.stdout.ends_with(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(1));
+        // Nor does it.
+        let exit = run(&["-c", file]);
+        assert_eq!(exit.status, Some(1), "{text}: {}", exit.stderr);
+    }
+    // What its unit may make, or midge itself.
+    for text in ["pid_file /no-such/pid", "log_dest file /no-such/log"] {
+        let exit = tested(text);
+        let line = format!("{file}:1: {text}: there is no directory /no-such; it must be there");
+        assert!(exit.stdout.contains(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(0));
+    }
+    let location = made.display();
+    let text = format!("persistence true\npersistence_location {location}/a/b\npid_file pid\n");
+    let exit = tested(&text);
+    assert_eq!(exit.status, Some(0), "{}", exit.stdout);
+    assert!(
+        !exit.stdout.contains("there is no directory"),
+        "{}",
+        exit.stdout
+    );
+    assert!(!made.exists(), "it was only looked at");
+    // Who is not root becomes nobody else.
+    let exit = tested("user no-such");
+    let part = match exit.status {
+        Some(0) => "only root can",
+        _ => ":1: user no-such: there is no such user\n",
+    };
+    assert!(exit.stdout.contains(part), "{}", exit.stdout);
+    fs::remove_file(path).unwrap();
+}
