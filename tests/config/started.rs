@@ -66,10 +66,12 @@ fn each_listener_has_its_own_users_and_rules() {
     broker.logs(&format!(
         "listener {away} 127.0.0.1: Who may read and write what stands in {rules2} (1 line)"
     ));
-    let publish = |port: u16, user: &str, topic: &str| {
-        let port = port.to_string();
+    // Each from an address of its own: wrong passwords make nobody else wait.
+    let mut addresses = (2..).map(|host: u8| format!("127.0.0.{host}"));
+    let mut publish = |port: u16, user: &str, topic: &str| {
+        let (port, address) = (port.to_string(), addresses.next().unwrap());
         let flags = ["-V", "mqttv5", "-q", "1", "-m", "x", "-P", "secret"];
-        let own = ["-p", &port, "-u", user, "-t", topic];
+        let own = ["-p", &port, "-u", user, "-t", topic, "-A", &address];
         let output = Command::new("mosquitto_pub").args(flags).args(own).output();
         let output = output.expect("mosquitto_pub (Debian: apt install mosquitto-clients)");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -79,7 +81,7 @@ fn each_listener_has_its_own_users_and_rules() {
             (true, false) => "denied",
         }
     };
-    let all = || {
+    let mut all = || {
         [
             (home, "ann", "a"),
             (home, "ann", "b"),
