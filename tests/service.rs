@@ -220,6 +220,39 @@ fn what_counts_from_the_next_start_only_is_named() {
     broker.logs("is not there any more: it is closed at the next start");
 }
 
+/// It has the password of a user of the other listener, and waits where users are taken away.
+#[cfg(feature = "passwords")]
+#[test]
+fn who_waits_where_there_are_no_users_any_more_is_nobody_elses_user() {
+    let (home, away) = (Place::new("home"), Place::new("away"));
+    fs::write(&home.0, ALICE).unwrap();
+    // Its password is checked for long.
+    fs::write(&away.0, ALICE.replace("$101$", "$1000000$")).unwrap();
+    let (conf, port) = (Conf::new(""), free_port());
+    let write = |users: &str| {
+        let text = format!(
+            "per_listener_settings true\nlistener {} 127.0.0.1\npassword_file {}\n\
+             listener {port} 127.0.0.1\n{users}\n",
+            conf.port, home.0
+        );
+        fs::write(&conf.path, text).unwrap();
+    };
+    write(&format!("password_file {}", away.0));
+    let broker = conf.start();
+    let mut client = Client::open(port, Version::V5);
+    client.send(&Packet::Connect(Connect {
+        user_name: Some("alice"),
+        password: Some(b"secret"),
+        ..connect(Version::V5, "a")
+    }));
+    // It has been heard by then.
+    let (_, refused) = broker.try_connect(connect(Version::V5, "b"));
+    assert_eq!(refused.connack().reason, ReasonCode::NotAuthorized);
+    write("");
+    broker.signal("HUP");
+    assert_eq!(client.read().connack().reason, ReasonCode::NotAuthorized);
+}
+
 /// The disk is asked as often as the file says now.
 #[cfg(feature = "store")]
 #[test]

@@ -8,6 +8,8 @@ use std::env;
 use std::fs;
 use std::io::{self, Read};
 
+use super::Config;
+use super::obstacles::{self, Obstacles};
 use crate::reach;
 use crate::reload::{self, Files};
 
@@ -30,6 +32,10 @@ pub trait Outside {
     fn is_root(&self) -> bool;
     /// What there is to say of the files that say who may do what; or all that is wrong with them.
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>>;
+    /// What else a start would stumble upon.
+    fn obstacles(&self, _config: &Config) -> Obstacles {
+        Obstacles::default()
+    }
 }
 
 /// The real one.
@@ -63,6 +69,10 @@ impl Outside for System {
 
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         files.read().map(|fresh| fresh.sentences())
+    }
+
+    fn obstacles(&self, config: &Config) -> Obstacles {
+        obstacles::obstacles(config)
     }
 }
 

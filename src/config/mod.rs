@@ -3,11 +3,12 @@
 //! `settings.rs` is the table, `setting.rs` what a row says, `value.rs` and `values.rs` what values
 //! look like; `flags.rs` and `file.rs` are the two forms that settings come in, `read.rs` brings
 //! them together, `listener.rs` has what each listener has of its own, `report.rs` tells of it all,
-//! `reload.rs` has what of it can change while midge runs.
+//! `obstacles.rs` what else would stop a start, `reload.rs` what of it can change while midge runs.
 
 mod file;
 mod flags;
 mod listener;
+mod obstacles;
 mod read;
 mod reload;
 mod report;
@@ -26,6 +27,7 @@ use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
+pub use obstacles::Obstacles;
 use read::{Given, Verdict};
 use setting::Scope;
 pub use table::{Row, rows};

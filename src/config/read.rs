@@ -119,10 +119,14 @@ impl Config {
         let mut incomplete = incomplete;
         let mut known = Vec::new();
         if incomplete.is_none() {
+            let obstacles = outside.obstacles(self);
+            let mut faults = obstacles.faults;
             match outside.check(&self.files()) {
                 Ok(sentences) => known = sentences,
-                Err(faults) => incomplete = Some(faults.join("\n")),
+                Err(mut wrong) => faults.append(&mut wrong),
             }
+            known.extend(obstacles.missing);
+            incomplete = (!faults.is_empty()).then(|| faults.join("\n"));
         }
         let is_good = !is_faulty && incomplete.is_none();
         let text = report::test(self, &known, incomplete);

@@ -66,10 +66,12 @@ fn each_listener_has_its_own_users_and_rules() {
     broker.logs(&format!(
         "listener {away} 127.0.0.1: Who may read and write what stands in {rules2} (1 line)"
     ));
-    let publish = |port: u16, user: &str, topic: &str| {
-        let port = port.to_string();
+    // Each from an address of its own: wrong passwords make nobody else wait.
+    let mut addresses = (2..).map(|host: u8| format!("127.0.0.{host}"));
+    let mut publish = |port: u16, user: &str, topic: &str| {
+        let (port, address) = (port.to_string(), addresses.next().unwrap());
         let flags = ["-V", "mqttv5", "-q", "1", "-m", "x", "-P", "secret"];
-        let own = ["-p", &port, "-u", user, "-t", topic];
+        let own = ["-p", &port, "-u", user, "-t", topic, "-A", &address];
         let output = Command::new("mosquitto_pub").args(flags).args(own).output();
         let output = output.expect("mosquitto_pub (Debian: apt install mosquitto-clients)");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -79,7 +81,7 @@ fn each_listener_has_its_own_users_and_rules() {
             (true, false) => "denied",
         }
     };
-    let all = || {
+    let mut all = || {
         [
             (home, "ann", "a"),
             (home, "ann", "b"),
@@ -320,5 +322,64 @@ fn root_without_proc_does_not_stay_root() {
     let expected = "midge: user nobody: /proc/self/task cannot be read: No such file";
     assert!(exit.stderr.contains(expected), "{}", exit.stderr);
     assert_eq!(exit.status, Some(1));
+    fs::remove_file(path).unwrap();
+}
+
+/// Users that are not there, and directories; the disk is not touched.
+#[test]
+fn a_file_that_would_not_start_here_is_not_called_good() {
+    let path = temporary("obstacles.conf");
+    let (made, file) = (temporary("made"), path.to_str().unwrap());
+    let tested = |text: &str| {
+        fs::write(&path, text).unwrap();
+        run(&["-c", file, "--test-config"])
+    };
+    for (text, what) in [
+        (
+            "persistence_location /etc/passwd/db\npersistence true",
+            "/etc/passwd is no directory",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_owner no-such",
+            "there is no user no-such",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_group no-such",
+            "there is no group no-such",
+        ),
+    ] {
+        let exit = tested(text);
+        let first = text.lines().next().unwrap();
+        let line = format!("\n{file}:1: {first}: {what}\nmidge would not start.\n");
+        assert!(exit.stdout.ends_with(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(1));
+        // Nor does it.
+        let exit = run(&["-c", file]);
+        assert_eq!(exit.status, Some(1), "{text}: {}", exit.stderr);
+    }
+    // What its unit may make, or midge itself.
+    for text in ["pid_file /no-such/pid", "log_dest file /no-such/log"] {
+        let exit = tested(text);
+        let line = format!("{file}:1: {text}: there is no directory /no-such; it must be there");
+        assert!(exit.stdout.contains(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(0));
+    }
+    let location = made.display();
+    let text = format!("persistence true\npersistence_location {location}/a/b\npid_file pid\n");
+    let exit = tested(&text);
+    assert_eq!(exit.status, Some(0), "{}", exit.stdout);
+    assert!(
+        !exit.stdout.contains("there is no directory"),
+        "{}",
+        exit.stdout
+    );
+    assert!(!made.exists(), "it was only looked at");
+    // Who is not root becomes nobody else.
+    let exit = tested("user no-such");
+    let part = match exit.status {
+        Some(0) => "only root can",
+        _ => ":1: user no-such: there is no such user\n",
+    };
+    assert!(exit.stdout.contains(part), "{}", exit.stdout);
     fs::remove_file(path).unwrap();
 }
