@@ -287,7 +287,8 @@ fn a_session_through_a_listener_that_is_gone_loses_nothing_that_it_may_read() {
 fn a_name_of_two_listeners_lends_nobody_the_rights_of_the_first() {
     for seed in SEEDS {
         let mut board = Board::with(seed, listeners(&["1884", "1884"]));
-        let files = || vec![open("topic readwrite #\n"), open("topic read #\n")];
+        let first = format!("topic readwrite #\n{ROOT}");
+        let files = || vec![open(&first), open("topic read #\n")];
         board.broker.set_acls(files(), &[Some(0), Some(1)]);
         board.listener = 1;
         let (delay, expiry) = (
