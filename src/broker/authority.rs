@@ -152,7 +152,7 @@ impl Authority {
     /// What is known of somebody by the rules in force.
     #[inline]
     fn recall(&self, who: &Who, access: Access, asked: &Asked) -> Option<bool> {
-        if who.standing.may_do_all(access, asked.topic) {
+        if let Law::Free = self.law(&who.identity) {
             return Some(true);
         }
         let hash = asked.hash(&self.hash);
@@ -213,26 +213,24 @@ impl Authority {
         who.generation = self.generation;
         who.decisions.clear();
         who.standing = match self.law(&who.identity) {
-            Law::Free => Standing::FREE,
             Law::Acl(acl) => acl.standing(&who.identity),
-            Law::Closed => Standing::default(),
+            Law::Free | Law::Closed => Standing::default(),
         };
     }
 
     /// The standing is that by the rules in force.
     #[inline(always)]
     fn look_up(&self, who: &Who, access: Access, topic: &[u8]) -> bool {
-        let acl = match self.law(&who.identity) {
-            Law::Free => return true,
-            Law::Acl(acl) => acl,
-            Law::Closed => return false,
-        };
-        let who_asks = Question {
+        let question = Question {
             who: &who.identity,
             access,
             topic,
         };
-        acl.allows(&who.standing, who_asks)
+        match self.law(&who.identity) {
+            Law::Free => true,
+            Law::Acl(acl) => acl.judge(&who.standing, question).allowed,
+            Law::Closed => false,
+        }
     }
 
     /// The same, and nothing is remembered: where one topic after the other comes by once, and of
@@ -277,10 +275,9 @@ impl Authority {
         };
         self.refresh(who);
         let topic = entry.message.topic().as_bytes();
-        let reads =
-            who.standing.may_do_all(Access::Read, topic) || self.look_up(who, Access::Read, topic);
         let source = entry.source.as_ref().filter(|_| self.checks_sources);
-        reads && source.is_none_or(|source| self.may_still_write(source, topic))
+        self.look_up(who, Access::Read, topic)
+            && source.is_none_or(|source| self.may_still_write(source, topic))
     }
 
     #[inline]

@@ -215,8 +215,9 @@ impl Limits {
     /// What waits for a client, in its queue or among the retained messages, is brought out until
     /// it is owed so many bytes of it; the rest waits until they have been taken.
     pub const BACKLOG_BYTES: usize = 64 << 10;
-    /// Retained topics looked at for one session before the others have their turn.
-    pub const REPLAY_TOPICS: usize = 1_000;
+    /// Retained topics looked at for one session, and messages of its queue that it is not sent,
+    /// before the others have their turn: less than a millisecond.
+    pub const EFFORT_PER_PUMP: usize = 1_000;
     /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.
     pub const SHARED_PAYLOAD_BYTES: usize = 4 << 10;
     /// Distinct patterns of wildcards in all filters: how often one message is looked up at most.

@@ -1,7 +1,7 @@
 //! Where the broker asks what the ACL file says, on a virtual clock.
 
-use midge::broker::acl_file;
 use midge::broker::limits::{Limits, ListenerOptions, Options};
+use midge::broker::{Turn, acl_file};
 use midge::packet::{
     Ack, Connect, Packet, Properties, PropertyId, QoS, ReasonCode, SubscriptionOptions, Version,
     Will,
@@ -444,6 +444,63 @@ fn a_retained_message_is_not_sent_once_its_publisher_may_not_write_it() {
     load(&mut world, before);
     world.subscribe(reader, "#", QoS::AtMostOnce);
     assert_eq!(world.payloads(reader), ["t/1", "t/2"]);
+}
+
+/// Looking at what it may not read costs time, and brings the client nothing that it would have to
+/// take first.
+#[test]
+fn who_subscribes_again_and_again_is_served_once_more_at_the_end_of_the_turn() {
+    let mut world = world(&format!("{ROOT}user alice\ntopic read t/099\n"));
+    let publisher = world.connect(user(Version::V5, "root", "p"));
+    for number in 0..100 {
+        let topic = format!("t/{number:03}");
+        world.send(publisher, &Packet::Publish(retained(&topic, &topic)));
+    }
+    let alice = world.connect(user(Version::V5, "alice", "a"));
+    let filters = [("t/+", SubscriptionOptions::new(QoS::AtMostOnce))];
+    let mut packets = Vec::new();
+    for id in 1..=50 {
+        subscribe(id, &filters).encode(Version::V5, &mut packets);
+    }
+    world.send_bytes(alice, &packets);
+    assert_eq!(world.payloads(alice), ["t/099", "t/099"]);
+    // In another turn it is another matter.
+    world.subscribe(alice, "t/+", QoS::AtMostOnce);
+    assert_eq!(world.payloads(alice), ["t/099"]);
+}
+
+#[test]
+fn a_queue_that_may_not_be_read_any_more_is_not_dropped_in_one_turn() {
+    let mut world = world(&format!("{ROOT}user alice\ntopic read t\n"));
+    let block = expiry(3_600);
+    let session = Connect {
+        user_name: Some("alice"),
+        ..durable(Version::V5, "a", &block)
+    };
+    let alice = world.connect(session);
+    world.subscribe(alice, "t", QoS::AtLeastOnce);
+    world.disconnect(alice);
+    let publisher = world.connect(user(Version::V5, "root", "p"));
+    let mut packets = Vec::new();
+    for id in 1..=2_500 {
+        let publish = publish_qos(QoS::AtLeastOnce, id, "t", "x");
+        Packet::Publish(publish).encode(Version::V5, &mut packets);
+    }
+    world.send_bytes(publisher, &packets);
+    load(&mut world, ROOT);
+    let alice = world.open(Version::V5);
+    let mut packet = Vec::new();
+    Packet::Connect(session).encode(Version::V5, &mut packet);
+    world.deliver_bytes(alice, &packet);
+    let mut turn = Turn::default();
+    world.broker.end_turn(&mut turn, world.now);
+    let next = world.broker.poll_timeout();
+    assert!(next.is_some_and(|at| at <= world.now), "all is done");
+    world.turn();
+    assert!(world.payloads(alice).is_empty());
+    load(&mut world, &format!("{ROOT}user alice\ntopic read t\n"));
+    world.publish(publisher, "t", "later");
+    assert_eq!(world.payloads(alice), ["later"]);
 }
 
 // ---- other rules --------------------------------------------------------------------------------
