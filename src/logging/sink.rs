@@ -11,6 +11,9 @@ use super::kinds::LogType;
 use super::syslog::{self, Syslog};
 use crate::reach;
 
+/// Of Linux, on all processors but MIPS, PA-RISC and SPARC; std has no name for it.
+const O_NONBLOCK: i32 = 0o4000;
+
 /// Lines that wait to be published; those beyond are left out.
 const WAITING_MAX: usize = 1_000;
 
@@ -283,7 +286,7 @@ fn find_or_make(path: &str) -> io::Result<(File, bool)> {
     // Not for everybody: who is connected, from where, and what they are called.
     options.append(true).mode(0o600);
     // A pipe that nobody reads is an error, and one that is full costs lines: nothing waits.
-    options.custom_flags(libc::O_NONBLOCK);
+    options.custom_flags(O_NONBLOCK);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return Ok((trusted(opened?, path)?, false)),
