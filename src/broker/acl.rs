@@ -7,9 +7,8 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-use super::acl_lines::{Filters, Found, Question, Rule, Rules};
+use super::acl_lines::{Filters, Question, Rule, Rules};
 
 /// What a client wants to do with a topic; to subscribe, with a Topic Filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +153,6 @@ pub struct Acl {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
     own: Own,
-    /// Some of them deny.
-    can_deny: bool,
     /// Its names must not stand in patterns.
     is_dangerous: bool,
 }
@@ -190,13 +187,6 @@ pub enum Because<'a> {
 impl<'a> Verdict<'a> {
     fn new(allowed: bool, because: Because<'a>) -> Verdict<'a> {
         Verdict { allowed, because }
-    }
-}
-
-impl<'a> Found<'a> {
-    fn verdict(&self, because: fn(&'a Rule) -> Because<'a>) -> Option<Verdict<'a>> {
-        let denied = self.denies.map(|rule| Verdict::new(false, because(rule)));
-        denied.or_else(|| self.allows.map(|rule| Verdict::new(true, because(rule))))
     }
 }
 
@@ -280,7 +270,6 @@ impl Acl {
         };
         Standing {
             own,
-            can_deny: self.own_and_groups(own).any(Rules::can_deny),
             is_dangerous: who.is_dangerous(),
         }
     }
@@ -296,28 +285,24 @@ impl Acl {
         if question.access == Access::Subscribe && !self.checks_subscribe {
             return Verdict::new(true, Because::NoSubscribeLines);
         }
-        let mut own = Found {
-            can_deny: standing.can_deny,
-            ..Found::default()
-        };
-        for rules in self.own_and_groups(standing.own) {
-            if let ControlFlow::Break(()) = rules.find(question, &mut own) {
-                break;
-            }
+        let mut own = self.own_and_groups(standing.own);
+        if let Some(rule) = own.find_map(|rules| rules.denying.find(question)) {
+            return Verdict::new(false, Because::Topic(rule));
         }
-        if let Some(verdict) = own.verdict(Because::Topic) {
-            return verdict;
+        let mut own = self.own_and_groups(standing.own);
+        if let Some(rule) = own.find_map(|rules| rules.allowing.find(question)) {
+            return Verdict::new(true, Because::Topic(rule));
         }
         if standing.is_dangerous && !self.patterns.is_empty() {
             return Verdict::new(false, Because::DangerousName);
         }
-        let mut patterns = Found {
-            can_deny: self.patterns.can_deny(),
-            ..Found::default()
-        };
-        let _ = self.patterns.find(question, &mut patterns);
-        let silence = Verdict::new(false, Because::Silence);
-        patterns.verdict(Because::Pattern).unwrap_or(silence)
+        if let Some(rule) = self.patterns.denying.find(question) {
+            return Verdict::new(false, Because::Pattern(rule));
+        }
+        match self.patterns.allowing.find(question) {
+            Some(rule) => Verdict::new(true, Because::Pattern(rule)),
+            None => Verdict::new(false, Because::Silence),
+        }
     }
 
     /// The lines of a user, and those of its groups.

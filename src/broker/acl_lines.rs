@@ -1,6 +1,6 @@
 //! Lines of an ACL file that stand together, and which of them speak of a topic.
 //!
-//! They are a tree by levels. A question walks down from the root: at each level there is at most
+//! Those that deny are a tree by levels, and so are those that allow. A question walks down from the root: at each level there is at most
 //! one child with just its text, one for `+`, and those whose text has names in it, `%c` or `%u`,
 //! which are compared in place. What a question costs depends on the levels of its topic, not on
 //! how many lines there are. At worst, where very many `+` and names stand side by side, it is all
@@ -30,12 +30,17 @@ pub struct Rule {
 /// Lines that stand together.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
+    pub denying: Tree,
+    pub allowing: Tree,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
     rules: Vec<Rule>,
     /// None, or the root and what is below it.
     nodes: Vec<Node>,
     /// Nodes by the hash of their parent and their level, or by the next number that was free.
     literals: HashMap<u32, u32, Hashed>,
-    can_deny: bool,
 }
 
 /// Where filters that begin with the same levels part.
@@ -64,15 +69,6 @@ pub struct Question<'a> {
     pub topic: &'a [u8],
 }
 
-/// A line that denies, or one that allows: who looks for more looks in vain.
-#[derive(Default)]
-pub struct Found<'a> {
-    pub denies: Option<&'a Rule>,
-    pub allows: Option<&'a Rule>,
-    /// Lines that deny may still come, so that one that allows is not the end.
-    pub can_deny: bool,
-}
-
 /// Whether `%c` and `%u` stand for the names of the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Filters {
@@ -98,7 +94,25 @@ impl Rule {
 }
 
 impl Rules {
-    pub fn add(&mut self, mut rule: Rule, filters: Filters) {
+    pub fn add(&mut self, rule: Rule, filters: Filters) {
+        let tree = match rule.rights {
+            Rights::DENY => &mut self.denying,
+            _ => &mut self.allowing,
+        };
+        tree.add(rule, filters);
+    }
+
+    pub fn len(&self) -> usize {
+        self.denying.rules.len() + self.allowing.rules.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Tree {
+    fn add(&mut self, mut rule: Rule, filters: Filters) {
         if self.nodes.is_empty() {
             self.nodes.push(Node::default());
         }
@@ -118,7 +132,6 @@ impl Rules {
             &mut node.here
         };
         rule.next = first.replace(self.rules.len() as u32);
-        self.can_deny |= rule.rights == Rights::DENY;
         self.rules.push(rule);
     }
 
@@ -181,46 +194,29 @@ impl Rules {
         Err(key)
     }
 
-    pub fn len(&self) -> usize {
-        self.rules.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    /// Whether any line denies something.
-    pub fn can_deny(&self) -> bool {
-        self.can_deny
-    }
-
-    /// Looks for a line that decides; breaks when there is one.
+    /// A line that speaks of it.
     #[inline]
-    pub fn find<'a>(&'a self, question: Question, found: &mut Found<'a>) -> ControlFlow<()> {
-        match self.is_empty() {
-            true => ControlFlow::Continue(()),
-            false => self.walk(ROOT, Some(question.topic), question, found),
+    pub fn find(&self, question: Question) -> Option<&Rule> {
+        match self.rules.is_empty() {
+            true => None,
+            false => self
+                .walk(ROOT, Some(question.topic), question)
+                .break_value(),
         }
     }
 
     /// From a node on; `rest` is what of the topic has not been matched, if there is more of it.
     /// So deep as filters have levels.
-    fn walk<'a>(
-        &'a self,
-        mut at: u32,
-        mut rest: Option<&[u8]>,
-        question: Question,
-        found: &mut Found<'a>,
-    ) -> ControlFlow<()> {
+    fn walk(&self, mut at: u32, mut rest: Option<&[u8]>, question: Question) -> ControlFlow<&Rule> {
         loop {
             let node = &self.nodes[at as usize];
             // As it is written: no client gets there by calling itself $SYS.
             let is_open = at != ROOT || !question.topic.starts_with(b"$");
             if is_open {
-                self.look_at(node.below, question, found)?;
+                self.look_at(node.below, question)?;
             }
             let Some(topic) = rest else {
-                return self.look_at(node.here, question, found);
+                return self.look_at(node.here, question);
             };
             let (level, more) = first_level(topic);
             // A `#` is there where a filter is asked about.
@@ -228,7 +224,7 @@ impl Rules {
                 && is_open
                 && level != b"#"
             {
-                self.walk(plus, more, question, found)?;
+                self.walk(plus, more, question)?;
             }
             let mut names = node.names;
             while let Some(child) = names {
@@ -236,7 +232,7 @@ impl Rules {
                 if (is_open || node.level.starts_with('$'))
                     && let Some(more) = after_names(&node.level, topic, question.who)
                 {
-                    self.walk(child, more, question, found)?;
+                    self.walk(child, more, question)?;
                 }
                 names = node.next;
             }
@@ -248,28 +244,16 @@ impl Rules {
     }
 
     /// Lines whose filter matches.
-    fn look_at<'a>(
-        &'a self,
-        first: Option<u32>,
-        question: Question,
-        found: &mut Found<'a>,
-    ) -> ControlFlow<()> {
+    #[inline]
+    fn look_at(&self, first: Option<u32>, question: Question) -> ControlFlow<&Rule> {
         let mut next = first;
         while let Some(at) = next {
             let rule = &self.rules[at as usize];
+            let counts = rule.rights == Rights::DENY || rule.rights.allows(question.access);
+            if counts && rule.is_for(question.who) {
+                return ControlFlow::Break(rule);
+            }
             next = rule.next;
-            let denies = rule.rights == Rights::DENY;
-            if !(denies || rule.rights.allows(question.access)) || !rule.is_for(question.who) {
-                continue;
-            }
-            if denies {
-                found.denies = Some(rule);
-                return ControlFlow::Break(());
-            }
-            found.allows = Some(rule);
-            if !found.can_deny {
-                return ControlFlow::Break(());
-            }
         }
         ControlFlow::Continue(())
     }
@@ -345,8 +329,7 @@ mod tests {
                 access: Access::Subscribe,
                 topic: narrow.as_bytes(),
             };
-            let mut found = Found::default();
-            let covered = rules.find(question, &mut found).is_break();
+            let covered = rules.allowing.find(question).is_some();
             assert_eq!(covered, expected, "{wide} and {narrow}");
         }
     }
