@@ -1,11 +1,11 @@
 //! Lines of an ACL file that stand together, and which of them speak of a topic.
 //!
-//! Those that deny are a tree by levels, and so are those that allow. A question walks down from the root: at each level there is at most
-//! one child with just its text, one for `+`, and those whose text has names in it, `%c` or `%u`,
-//! which are compared in place. What a question costs depends on the levels of its topic, not on
-//! how many lines there are. At worst, where very many `+` and names stand side by side, it is all
-//! lines once: only one way leads to a node, and what a level takes of the topic is certain, so
-//! that no node is come to twice.
+//! Those that deny are a tree by levels, and so are those that allow. A question walks down from
+//! the root: at each level there is at most one child with just its text, one for `+`, and those
+//! whose text has names in it, `%c` or `%u`, which are compared in place. What a question costs
+//! depends on the levels of its topic, not on how many lines there are. At worst, where very many
+//! `+` and names stand side by side, it is all lines once: only one way leads to a node, and what a
+//! level takes of the topic is certain, so that no node is come to twice.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;

@@ -202,7 +202,7 @@ impl Broker {
         let (progress, sent) = self.send_retained(&mut replay, id, connection, left, now);
         // What it stopped at has yet to be sent.
         let stopped = usize::from(progress == Progress::Blocked);
-        effort.in_vain += before - effort.left - sent - stopped;
+        effort.in_vain += (before - effort.left).saturating_sub(sent + stopped);
         let session = &mut self.sessions[id];
         match progress {
             Progress::Done => {
