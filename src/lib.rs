@@ -10,6 +10,7 @@
 //! | [`reload`] | the files that say who may do what | `broker`, `passwords`, the seam of `net` |
 //! | [`logging`], [`daemon`], `user` | the log; to the background; not as root | nothing of MQTT |
 //! | `sandbox` | what midge gives up once it serves | `config`: which files it still needs |
+//! | [`reach`] | that it gave that up, for errors | nothing |
 //! | [`notify`] | what systemd is told | nothing of MQTT |
 //! | [`net`] | sockets: one poll loop that moves bytes | `broker` by its verbs, no packets |
 //! | [`broker`] | the state machine: sessions, routing, delivery | `packet`; no socket, no clock |
@@ -53,6 +54,7 @@ pub mod packet;
 pub mod passwords;
 #[cfg(feature = "store")]
 pub mod persistence;
+pub mod reach;
 pub mod record;
 pub mod reload;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]

@@ -4,7 +4,8 @@
 //! All of it is read and checked before any of it is used, so that a faulty file changes nothing.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
+use std::time::Instant;
 
 use log::{info, warn};
 
@@ -12,6 +13,7 @@ use crate::broker::acl_file::{self, AclFile};
 use crate::broker::explain::{Answer, Question};
 use crate::broker::limits::Limits;
 use crate::net::{Gate, Server};
+use crate::reach;
 
 /// The files of each listener.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct ListenerFiles {
     pub listener: String,
     pub passwords: Option<String>,
     pub acl: Option<String>,
+    /// It is for those who have come through it: nobody else comes.
+    pub is_gone: bool,
 }
 
 /// What was read, and is good.
@@ -56,7 +60,7 @@ impl Files {
         let (paths, of_listeners) = each_once(self.0.iter().map(|one| one.acl.as_deref()));
         let mut acls = Vec::new();
         for path in paths {
-            match acl(path) {
+            match acl(path).or_else(|fault| self.without_rules(path, fault)) {
                 Ok(file) => acls.push(file),
                 Err(fault) => faults.push(fault),
             }
@@ -72,6 +76,18 @@ impl Files {
         })
     }
 
+    /// Where only listeners need a file that are gone, nothing is wrong without it: nothing is
+    /// allowed to those who are left.
+    fn without_rules(&self, path: &str, fault: String) -> Result<AclFile, String> {
+        let mut those = self.0.iter().filter(|one| one.acl.as_deref() == Some(path));
+        if !those.all(|one| one.is_gone) {
+            return Err(fault);
+        }
+        let mut file = acl_file::parse(path, b"")?;
+        file.warnings.push(fault);
+        Ok(file)
+    }
+
     /// Those that this process may not read, and why.
     pub fn what_cannot_be_opened(&self) -> Vec<String> {
         let all = self
@@ -79,7 +95,7 @@ impl Files {
             .iter()
             .flat_map(|one| one.passwords.iter().chain(&one.acl));
         let fault = |path: &String| {
-            let error = File::open(path).err()?;
+            let error = open_file(path).err()?;
             Some(format!("{path}: cannot be read: {error}"))
         };
         all.filter_map(fault).collect()
@@ -148,7 +164,7 @@ impl Fresh {
     }
 
     /// Puts it in force, for those who are connected too.
-    pub fn apply(self, server: &mut Server) {
+    pub fn apply(self, server: &mut Server, now: Instant) {
         for warning in self.warnings() {
             warn!("{warning}.");
         }
@@ -157,7 +173,7 @@ impl Fresh {
         }
         let of_listeners: Vec<_> = self.listeners.iter().map(|(_, rules)| *rules).collect();
         server.broker().set_acls(self.acls, &of_listeners);
-        server.set_gate(self.users.map(|users| users.gate));
+        server.set_gate(self.users.map(|users| users.gate), now);
     }
 }
 
@@ -180,9 +196,7 @@ fn each_once<'a>(
 
 #[cfg(feature = "passwords")]
 fn users(paths: &[&str], of_listeners: &[Option<usize>]) -> Result<Users, Vec<String>> {
-    // A listener without users asks nobody.
-    let of_listeners = of_listeners.iter().map(|index| index.unwrap_or_default());
-    let (gate, summaries) = crate::passwords::open(paths, of_listeners.collect())?;
+    let (gate, summaries) = crate::passwords::open(paths, of_listeners.to_vec())?;
     let warnings = paths
         .iter()
         .filter_map(|path| crate::passwords::users::warning(path));
@@ -204,14 +218,19 @@ fn acl(path: &str) -> Result<AclFile, String> {
     acl_file::parse(path, &bytes)
 }
 
-/// A file of at most so many bytes. Nothing but a file: anything else might keep everybody waiting.
+/// Opens it to be read. Nothing but a file: anything else might keep everybody waiting.
+pub(crate) fn open_file(path: &str) -> io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path).map_err(reach::explain),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
+/// A file of at most so many bytes.
 fn read_file(path: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
     let failed = |error| format!("{path}: cannot be read: {error}");
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!("{path}: is not a file"));
-    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     // One byte more tells that there is more.
     let mut file = file.take(bytes_max as u64 + 1);
     file.read_to_end(&mut bytes).map_err(failed)?;

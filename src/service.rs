@@ -1,8 +1,8 @@
 //! From a configuration to a server that runs, and to its end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use midge::notify::Manager;
 use midge::persistence;
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 use midge::sandbox;
+#[cfg(feature = "store")]
+use midge::store::StoreError;
 #[cfg(feature = "user")]
 use midge::user;
 use midge::{daemon, logging};
@@ -49,7 +51,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let fresh = config.files().read();
     let fresh = fresh.map_err(|faults| faults.join("\nmidge: "))?;
-    fresh.apply(&mut server);
+    fresh.apply(&mut server, Instant::now());
     give_sockets(&mut config);
     for (index, listener) in config.listeners.iter().enumerate() {
         let places = server
@@ -60,8 +62,8 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     }
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
-        let written = fs::write(path, format!("{}\n", process::id()));
-        written.map_err(|error| format!("--pid-file {path}: {error}"))?;
+        let written = write_pid(Path::new(path));
+        written.map_err(|error| format!("{}: {error}", config.origin("pid-file")))?;
     }
     // Whoever midge becomes may not be let there.
     let manager = Manager::find(Instant::now());
@@ -72,6 +74,26 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         warn!("{path} cannot be removed: {error}.");
     }
     result
+}
+
+/// Nothing is written through a link, which may be of the user that root becomes, to a file that is
+/// not: what is there is replaced.
+fn write_pid(path: &Path) -> io::Result<()> {
+    let text = format!("{}\n", process::id());
+    let there = fs::symlink_metadata(path).map(|there| there.file_type());
+    let is_link = there.as_ref().is_ok_and(FileType::is_symlink);
+    if there.is_ok_and(|there| !there.is_file()) && !is_link {
+        return Err(io::Error::other("it is not a file"));
+    }
+    match fs::remove_file(path) {
+        // A file was laid there for midge, in a directory that is not its own.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_link => {
+            return fs::write(path, text);
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    File::create_new(path)?.write_all(text.as_bytes())
 }
 
 /// Everything is open that only root could open.
@@ -98,7 +120,7 @@ fn keep_and_run(
         let theirs = theirs.display();
         warn!("{theirs} is Mosquitto's: it is neither read nor changed (docs/from-mosquitto.md).");
     }
-    confine(&config);
+    confine(&config, server);
     daemon::report_ready();
     manager.ready();
     server.look_after(Box::new(Steward::new(config, flags, manager)));
@@ -109,14 +131,15 @@ fn keep_and_run(
 
 /// All is open that a broker needs: it gives up the rest.
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
-fn confine(config: &Config) {
+fn confine(config: &Config, server: &Server) {
     if !config.sandbox {
         info!(target: "notice", "Not sandboxed (--sandbox false).");
         return;
     }
     // Opens its file: nothing else of /proc can be read from now on.
     resident_bytes();
-    let needs = sandbox::Needs::of(config);
+    let mut needs = sandbox::Needs::of(config);
+    server.socket_files().for_each(|path| needs.remove(path));
     let reached = needs.sentence();
     let walls = sandbox::enter(&needs);
     for sentence in walls.sentences() {
@@ -129,7 +152,7 @@ fn confine(config: &Config) {
 
 /// The setting is false then.
 #[cfg(not(all(feature = "sandbox", target_os = "linux")))]
-fn confine(_: &Config) {}
+fn confine(_: &Config, _: &Server) {}
 
 /// Unix sockets belong to whom root becomes.
 #[cfg(feature = "user")]
@@ -188,9 +211,27 @@ fn keeper(config: &Config, broker: &mut Broker) -> Result<Option<Box<dyn Keeper>
     }
     let nonce = RandomState::new().hash_one(process::id());
     let opened = persistence::start(&config.persistence_location, nonce, broker);
-    opened
-        .map(Some)
-        .map_err(|error| format!("--persistence-location: {error}"))
+    opened.map(Some).map_err(|error| {
+        let origin = config.origin("persistence-location");
+        let remedy = whose_it_must_be(config, &error).unwrap_or_default();
+        format!("{origin}: {error}{remedy}")
+    })
+}
+
+/// What was root may not be let into its directory any more.
+#[cfg(feature = "store")]
+fn whose_it_must_be(config: &Config, error: &StoreError) -> Option<String> {
+    let user = config.user_to_become()?;
+    match error {
+        StoreError::Failed { place, error, .. } => {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            is_denied.then(|| format!("; midge runs as {user} (chown -R {user} {place})"))
+        }
+        StoreError::Locked { .. }
+        | StoreError::Version { .. }
+        | StoreError::Full { .. }
+        | StoreError::Broken { .. } => None,
+    }
 }
 
 #[cfg(not(feature = "store"))]

@@ -5,6 +5,7 @@
 //! open before any of it counts, so that a fault anywhere changes nothing.
 
 use std::io;
+use std::process;
 use std::time::Instant;
 
 use log::{error, info, warn};
@@ -92,7 +93,7 @@ impl Steward {
         if self.config.tcp_nodelay != old.tcp_nodelay {
             server.set_tcp_nodelay(self.config.tcp_nodelay);
         }
-        next.fresh.apply(server);
+        next.fresh.apply(server, now);
     }
 }
 
@@ -161,12 +162,16 @@ fn read_config(flags: &[String], old: &Config) -> Result<Config, Vec<String>> {
         Ok(Command::Run(config)) => Ok(*config),
         // The same flags asked for a server before.
         Ok(_) => Err(vec!["the flags ask for no server".to_string()]),
-        Err(fault) => Err(vec![fault.sentence]),
+        Err(mut fault) => {
+            fault.more.insert(0, fault.sentence);
+            Err(fault.more)
+        }
     }
 }
 
-/// The world as it is, but for who midge was before it became somebody else, and before the sandbox
-/// kept the list of users from it.
+/// The world as it is, but for who midge was before it became somebody else, for the sockets that
+/// were passed to it, which nothing tells of once they were taken, and for the list of users, which
+/// the sandbox keeps from it.
 struct Again<'a> {
     old: &'a Config,
 }
@@ -181,7 +186,11 @@ impl Outside for Again<'_> {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        System.variable(name)
+        match name {
+            "LISTEN_FDS" => Some(self.old.passed.to_string()),
+            "LISTEN_PID" => Some(process::id().to_string()),
+            _ => System.variable(name),
+        }
     }
 
     fn is_root(&self) -> bool {

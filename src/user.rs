@@ -57,7 +57,10 @@ fn parse(name: &str, users: &str, groups: &str) -> Option<User> {
 
 /// Becomes that user for good: groups first, as only root may change them.
 pub fn become_user(user: &User) -> io::Result<()> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
+    let tasks = "/proc/self/task";
+    let threads = fs::read_dir(tasks)
+        .map_err(|error| io::Error::other(format!("{tasks} cannot be read: {error}")))?;
+    if threads.count() != 1 {
         return Err(io::Error::other("there is more than one thread"));
     }
     let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();

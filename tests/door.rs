@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use common::*;
 use midge::broker::limits::{ListenerOptions, Options};
+use midge::net::Gate;
 use midge::packet::*;
 use midge::passwords::hash::{Hash, Method};
 use midge::passwords::users::Users;
@@ -44,7 +45,7 @@ fn world(users: usize) -> World {
 
 /// All listeners have these users.
 fn door(users: Users, now: Instant) -> Door {
-    Door::new(vec![users], Vec::new(), &[1; 32], now)
+    Door::new(vec![users], vec![Some(0)], &[1; 32], now)
 }
 
 fn login<'a>(id: &'a str, user: &'a str, password: &'a str) -> Connect<'a> {
@@ -116,7 +117,12 @@ fn each_listener_has_its_own_users() {
     };
     let users = |password| Users::parse("passwords", &format!("ann:{}\n", hash(password)));
     let files = [users("in"), users("out")].map(Result::unwrap_or_default);
-    let door = Door::new(files.to_vec(), vec![0, 1, 0], &[1; 32], world.now);
+    let door = Door::new(
+        files.to_vec(),
+        vec![Some(0), Some(1), None],
+        &[1; 32],
+        world.now,
+    );
     world.gate = Some(Box::new(door));
     // Each twice: whoever is known at one listener is not known at the other.
     for (listener, password, right) in [
@@ -132,6 +138,15 @@ fn each_listener_has_its_own_users() {
         let client = from(&mut world, HOME, "ann", password);
         world.advance(DELAY_MAX);
         assert_eq!(is_in(&mut world, client), right, "{listener} {password}");
+    }
+    // Whoever is asked for where there are no users is not taken for somebody else's.
+    for of_listeners in [vec![None, Some(1)], vec![]] {
+        let door = Door::new(files.to_vec(), of_listeners, &[1; 32], world.now);
+        world.gate = Some(Box::new(door));
+        world.listener = 0;
+        let client = from(&mut world, HOME, "ann", "in");
+        world.advance(DELAY_MAX);
+        assert!(!is_in(&mut world, client));
     }
 }
 
@@ -312,6 +327,31 @@ fn wrong_passwords_are_forgiven() {
     let client = from(&mut world, HOME, "u0", "wrong");
     world.advance(DELAY);
     world.expect_refused(client, R::BadUserNameOrPassword);
+}
+
+/// Whoever guesses is no faster for a SIGHUP, whether it waits by then or comes later.
+#[test]
+fn wrong_passwords_count_still_when_the_file_has_been_read_again() {
+    let mut world = world(2);
+    let client = from(&mut world, HOME, "u0", "wrong");
+    world.expect_refused(client, R::BadUserNameOrPassword);
+    let mut delay = DELAY;
+    for waits_before in [true, false, true] {
+        let before = waits_before.then(|| from(&mut world, HOME, "u0", "wrong"));
+        let mut fresh = door(file(2, 3), world.now);
+        fresh.follow(world.gate.take().unwrap());
+        world.gate = Some(Box::new(fresh));
+        world.broker.ask_again(world.now);
+        world.turn();
+        let client = before.unwrap_or_else(|| from(&mut world, HOME, "u0", "wrong"));
+        world.advance(delay - millis(1));
+        world.expect_nothing(client);
+        world.advance(millis(1));
+        world.expect_refused(client, R::BadUserNameOrPassword);
+        delay *= 2;
+    }
+    let client = from(&mut world, AWAY, "u1", "p1");
+    assert!(is_in(&mut world, client));
 }
 
 #[test]

@@ -56,6 +56,7 @@ const COVERED: &[&str] = &[
     "receive-maximum",
     "max-qos",
     "retain-available",
+    "check-retain-source",
     "max-retained-messages",
     "max-retained-bytes",
     "max-topic-alias",
@@ -380,7 +381,11 @@ fn an_acl_file_that_cannot_be_used_stops_the_start_with_its_line() {
         1,
         &[&missing, "cannot be read"],
     );
-    assert_refused(&["-q", "--acl-file", "/"], 1, &["/: is not a file"]);
+    assert_refused(
+        &["-q", "--acl-file", "/"],
+        1,
+        &["/: cannot be read: it is not a file"],
+    );
     assert_refused(&["--acl-file", ""], 2, &["must be a file"]);
     fs::write(&path, "pattern read a\n").unwrap();
     let exit = run(&["--acl-file", &path, "--test-config"]);
@@ -455,7 +460,7 @@ fn accept_protocol_versions_refuses_the_others() {
         connack.connack().reason,
         ReasonCode::UnsupportedProtocolVersion
     );
-    broker.logs("--accept-protocol-versions");
+    broker.logs("accept_protocol_versions");
     let broker = Midge::start(&["--accept-protocol-versions", "3"]);
     let (_, connack) = broker.try_connect(connect(Version::V5, "c"));
     assert_eq!(
@@ -875,6 +880,27 @@ fn retain_available_false_is_told_and_enforced() {
     );
     client.send(&Packet::Publish(retained("t", "x")));
     client.expect_disconnect(ReasonCode::RetainNotSupported);
+}
+
+/// Whoever published it may write no more.
+#[test]
+fn check_retain_source_says_whether_what_is_retained_outlives_a_right() {
+    for (flags, expected) in [
+        (&[][..], ""),
+        (&["--check-retain-source", "true"], ""),
+        (&["--check-retain-source", "false"], "x"),
+    ] {
+        let path = file("acl", "topic readwrite r/1\n");
+        let broker = Midge::start(&[&["--acl-file", &path], flags].concat());
+        let mut client = broker.client("publisher");
+        client.send(&Packet::Publish(retained("r/1", "x")));
+        client.ping();
+        fs::write(&path, "topic read r/1\n").unwrap();
+        broker.signal("HUP");
+        broker.logs("SIGHUP: what was read again is good");
+        assert_eq!(retained_payloads(&broker), expected, "{flags:?}");
+        fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]
@@ -1407,7 +1433,7 @@ fn a_daemon_that_cannot_start_says_so_before_it_goes_to_the_background() {
     assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
     assert_log(
         &exit.stderr,
-        &["--port", &port, "another program"],
+        &["--port", &port, "another listener or program"],
         &["panic"],
     );
     let exit = run(&["-d", "--max-qos", "3"]);
@@ -1596,10 +1622,13 @@ fn flags_that_cannot_be_read_are_refused_with_what_would_be() {
 fn a_port_in_use_is_named_with_the_flag_that_asked_for_it() {
     let broker = Midge::start(&[]);
     let port = broker.port.to_string();
-    let parts = ["--port", &port, "another program listens there"];
+    let parts = ["--port", &port, "another listener or program has it"];
     assert_refused(&["--quiet", "-p", &port], 1, &parts);
     let listener = format!("{port} 127.0.0.1");
-    let parts = [&format!("--listener \"{listener}\""), "another program"];
+    let parts = [
+        &format!("--listener \"{listener}\""),
+        "another listener or program",
+    ];
     assert_refused(&["--quiet", "--listener", &listener], 1, &parts);
     let log = run(&["-p", &port]).stderr;
     assert!(

@@ -404,7 +404,7 @@ fn a_session_that_comes_back_through_another_listener_sees_what_that_one_shows()
         let client = world.try_connect(durable(version, "rover", &hour));
         let seen = [message("gate", "kept")];
         assert_eq!(messages(&mut world, client), seen);
-        // Live ones too; what it may not see is done with, and takes no place in its window.
+        // Live ones too; what it may not see takes no place in its window.
         for number in 0..50 {
             world.publish_as(outside, QoS::AtLeastOnce, "roof", "wet");
             let payload = number.to_string();
@@ -413,13 +413,46 @@ fn a_session_that_comes_back_through_another_listener_sees_what_that_one_shows()
             assert_eq!(messages(&mut world, client), seen);
         }
         world.lose(client);
-        // By its full name, where there is no prefix.
+        // By its full name, where there is no prefix; what it could not see it is not sent now.
         world.publish_as(outside, QoS::AtLeastOnce, "roof", "dry");
+        world.publish_as(outside, QoS::AtLeastOnce, "garden/gate", "open");
         world.listener = PLAIN;
         let client = world.try_connect(durable(version, "rover", &hour));
-        let seen = [message("roof", "dry")];
+        let seen = [message("garden/gate", "open")];
         assert_eq!(messages(&mut world, client), seen);
     }
+}
+
+/// It could not unsubscribe from them either: they would fill its queue with what it cannot see.
+#[test]
+fn subscriptions_from_before_a_mount_point_do_not_push_out_what_is_wanted() {
+    let mut options = Options {
+        listeners: listeners(),
+        ..Options::default()
+    };
+    options.limits.queued_messages_max = 5;
+    let mut world = World::with(options);
+    let hour = expiry(3_600);
+    world.listener = PLAIN;
+    let rover = world.connect(durable(V5, "rover", &hour));
+    for filter in ["gate", "$share/g/gate"] {
+        world.subscribe(rover, filter, QoS::AtLeastOnce);
+    }
+    world.lose(rover);
+    world.listener = GARDEN;
+    let rover = world.try_connect(durable(V5, "rover", &hour));
+    assert!(world.read(rover).connack().session_present);
+    world.subscribe(rover, "gate", QoS::AtLeastOnce);
+    messages(&mut world, rover);
+    world.lose(rover);
+    let outside = client_at(&mut world, PLAIN, V5, "outside");
+    for _ in 0..5 {
+        world.publish_as(outside, QoS::AtLeastOnce, "gate", "unseen");
+    }
+    world.publish_as(outside, QoS::AtLeastOnce, "garden/gate", "wanted");
+    world.listener = GARDEN;
+    let rover = world.try_connect(durable(V5, "rover", &hour));
+    assert_eq!(messages(&mut world, rover), [message("gate", "wanted")]);
 }
 
 #[test]

@@ -312,13 +312,54 @@ fn those_who_wait_are_asked_for_again_when_the_files_have_been_read_again() {
     let first = world.try_connect(named(V5, "first"));
     let second = world.try_connect(named(V5, "second"));
     let asked = std::mem::take(&mut world.asked);
-    world.broker.ask_again();
+    world.broker.ask_again(world.now);
     world.turn();
     assert_eq!(world.asked, asked, "in their order");
     world.answer(Verdict::Right);
     world.answer(Verdict::WrongPassword);
     assert_eq!(world.read(first).connack().reason, R::Success);
     world.expect_refused(second, R::BadUserNameOrPassword);
+}
+
+/// While it waits, the users of its listener are taken out of the configuration: nobody is there to
+/// ask, and what holds without users holds for it, with all that it has sent.
+#[test]
+fn those_who_wait_where_there_are_no_users_any_more_are_let_in_or_refused() {
+    for version in ALL {
+        for allow_anonymous in [true, false] {
+            let mut world = world();
+            let mut waiting = |id: &str| {
+                let client = world.open(version);
+                let ping = [Packet::PingReq];
+                world.send_bytes(client, &pipelined(named(version, id), &ping));
+                client
+            };
+            let clients = [waiting("first"), waiting("second")];
+            world.expect_nothing(clients[0]);
+            let mut options = users(allow_anonymous);
+            options.listeners[0].passwords = false;
+            world.broker.set_options(options, world.now);
+            let asked = std::mem::take(&mut world.asked);
+            world.broker.ask_again(world.now);
+            world.broker.check_invariants();
+            world.turn();
+            assert_eq!(world.asked, []);
+            // An answer that comes too late is nobody's.
+            world
+                .broker
+                .verified(asked[0], Verdict::WrongPassword, world.now);
+            world.broker.verified(asked[1], Verdict::Right, world.now);
+            world.turn();
+            for client in clients {
+                if allow_anonymous {
+                    assert_eq!(world.read(client).connack().reason, R::Success);
+                    world.expect(client, &Packet::PingResp);
+                } else {
+                    world.expect_refused(client, R::NotAuthorized);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -389,7 +389,10 @@ fn the_program_reads_no_file_that_it_did_not_need_at_its_start() {
         return;
     }
     for (sandbox, expected) in [
-        ("true", "Permission denied"),
+        (
+            "true",
+            "Permission denied (os error 13); the sandbox reaches only",
+        ),
         ("false", "what was read again is good"),
     ] {
         let scratch = Scratch::new();
@@ -409,6 +412,54 @@ fn the_program_reads_no_file_that_it_did_not_need_at_its_start() {
         broker.signal("HUP");
         broker.logs(expected);
         broker.client("b").ping();
+    }
+}
+
+/// As Debian does it with sites: what is included are links to where the files are.
+#[test]
+fn what_is_included_by_a_link_is_read_again() {
+    let scratch = Scratch::new();
+    let [etc, included, there] = ["etc", "conf.d", "there"].map(|name| scratch.directory(name));
+    let (conf, more, port) = (etc.join("midge.conf"), there.join("more"), free_port());
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\ninclude_dir {}\n",
+        included.display()
+    );
+    fs::write(&conf, text).unwrap();
+    fs::write(&more, "max_qos 1\n").unwrap();
+    symlink(&more, included.join("more.conf")).unwrap();
+    let broker = Midge::spawn(&["-c", conf.to_str().unwrap()]).on_port(port);
+    broker.client("a").ping();
+    broker.signal("HUP");
+    broker.logs("what was read again is good");
+}
+
+/// Whoever names another place for the log or for the users reads what keeps midge from it.
+#[test]
+#[cfg(feature = "passwords")]
+fn what_sighup_cannot_reach_is_said_to_be_beyond_the_sandbox() {
+    if !has_landlock(ABI::V1) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let [etc, there] = ["etc", "there"].map(|name| scratch.directory(name));
+    let (conf, port) = (etc.join("midge.conf"), free_port());
+    let (log, users) = (there.join("log"), there.join("users"));
+    fs::write(&users, "").unwrap();
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n");
+    fs::write(&conf, &text).unwrap();
+    let broker = Midge::spawn(&["-c", conf.to_str().unwrap()]).on_port(port);
+    broker.client("a").ping();
+    let (log, users) = (log.display(), users.display());
+    let more = format!("log_dest file {log}\npassword_file {users}\n");
+    fs::write(&conf, text + &more).unwrap();
+    broker.signal("HUP");
+    for what in [
+        format!("SIGHUP: {users}: "),
+        format!("SIGHUP: {}:4: log_dest file {log}: ", conf.display()),
+    ] {
+        let line = broker.logs(&what);
+        assert!(line.contains("the sandbox reaches only"), "{line}");
     }
 }
 

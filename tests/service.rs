@@ -7,9 +7,10 @@ mod socket;
 
 use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use midge::packet::{
@@ -18,7 +19,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
-use socket::{Client, Midge, PATIENCE, free_port, temporary, until};
+use socket::{Client, Midge, PATIENCE, free_port, run, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
 struct Conf {
@@ -144,7 +145,10 @@ fn a_faulty_file_changes_nothing_and_is_logged_with_its_line() {
         (
             "max_packet_size 300\nlog_dest file /no-such-directory/log\n",
             "topic readwrite #\n",
-            "SIGHUP: --log-dest file /no-such-directory/log: No such file".to_string(),
+            format!(
+                "SIGHUP: {}:4: log_dest file /no-such-directory/log: No such file",
+                conf.path
+            ),
         ),
     ] {
         conf.write(text);
@@ -192,6 +196,27 @@ fn who_was_the_user_of_the_file_is_still_when_it_is_read_again() {
 }
 
 #[test]
+fn sighup_names_all_that_is_wrong_with_the_file() {
+    let conf = Conf::new("");
+    let broker = conf.start();
+    conf.write("max_qos 3\nmax_packet_size 300\nno_such_option 1\nallow_zero_length_clientid ?\n");
+    broker.signal("HUP");
+    for part in [
+        ":3: max_qos 3: must be",
+        ":5: no_such_option 1: there is no such option",
+        ":6: allow_zero_length_clientid ?: must be",
+    ] {
+        let line = broker.logs("SIGHUP: ");
+        assert!(
+            line.contains(&format!("SIGHUP: {}{part}", conf.path)),
+            "{line}"
+        );
+    }
+    let line = broker.logs("SIGHUP: ");
+    assert!(line.contains("nothing was changed"), "{line}");
+}
+
+#[test]
 fn what_counts_from_the_next_start_only_is_named() {
     let (conf, pid) = (Conf::new(""), Place::new("pid"));
     let broker = conf.start();
@@ -205,10 +230,10 @@ fn what_counts_from_the_next_start_only_is_named() {
     broker.signal("HUP");
     broker.logs("SIGHUP: what was read again is good");
     for sentence in [
-        "persistence is another: it counts from the next start",
-        "persistence_location is another",
-        "pid_file is another",
-        "user is another",
+        ":4: persistence is another: it counts from the next start",
+        ":5: persistence_location is another",
+        ":6: pid_file is another",
+        ":7: user is another",
         &format!(":3: listener {other} 127.0.0.1 is new: it counts from the next start"),
         &format!("listener {} 127.0.0.1: nobody can connect", conf.port),
     ] {
@@ -219,6 +244,39 @@ fn what_counts_from_the_next_start_only_is_named() {
     fs::write(&conf.path, format!("listener {other} 127.0.0.1\n")).unwrap();
     broker.signal("HUP");
     broker.logs("is not there any more: it is closed at the next start");
+}
+
+/// It has the password of a user of the other listener, and waits where users are taken away.
+#[cfg(feature = "passwords")]
+#[test]
+fn who_waits_where_there_are_no_users_any_more_is_nobody_elses_user() {
+    let (home, away) = (Place::new("home"), Place::new("away"));
+    fs::write(&home.0, ALICE).unwrap();
+    // Its password is checked for long.
+    fs::write(&away.0, ALICE.replace("$101$", "$1000000$")).unwrap();
+    let (conf, port) = (Conf::new(""), free_port());
+    let write = |users: &str| {
+        let text = format!(
+            "per_listener_settings true\nlistener {} 127.0.0.1\npassword_file {}\n\
+             listener {port} 127.0.0.1\n{users}\n",
+            conf.port, home.0
+        );
+        fs::write(&conf.path, text).unwrap();
+    };
+    write(&format!("password_file {}", away.0));
+    let broker = conf.start();
+    let mut client = Client::open(port, Version::V5);
+    client.send(&Packet::Connect(Connect {
+        user_name: Some("alice"),
+        password: Some(b"secret"),
+        ..connect(Version::V5, "a")
+    }));
+    // It has been heard by then.
+    let (_, refused) = broker.try_connect(connect(Version::V5, "b"));
+    assert_eq!(refused.connack().reason, ReasonCode::NotAuthorized);
+    write("");
+    broker.signal("HUP");
+    assert_eq!(client.read().connack().reason, ReasonCode::NotAuthorized);
 }
 
 /// The disk is asked as often as the file says now.
@@ -399,6 +457,80 @@ fn sigusr1_saves_what_is_kept() {
     fs::remove_dir_all(kept).unwrap();
 }
 
+// ---- files that midge makes ---------------------------------------------------------------------
+
+#[cfg(feature = "store")]
+#[test]
+fn the_log_and_what_is_kept_are_for_nobody_else_to_read() {
+    let (kept, log) = (temporary("private"), Place::new("private.log"));
+    let (location, log_dest) = (kept.join("store"), format!("file {}", log.0));
+    let broker = Midge::start(&[
+        "--persistence",
+        "--persistence-location",
+        location.to_str().unwrap(),
+        "--log-dest",
+        &log_dest,
+    ]);
+    broker.client("a").ping();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(Path::new(&log.0)), 0o600);
+    assert_eq!(mode(&location), 0o700);
+    let files = fs::read_dir(&location).unwrap();
+    let mut names: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() > 1, "{names:?}");
+    for file in &names {
+        assert_eq!(mode(file), 0o600, "{file:?}");
+    }
+    assert_eq!(broker.stop().status, Some(0));
+    fs::remove_dir_all(kept).unwrap();
+}
+
+#[test]
+fn the_process_id_is_written_over_no_file_that_a_link_leads_to() {
+    let (theirs, pid) = (Place::new("theirs"), Place::new("pid"));
+    fs::write(&theirs.0, "not a process").unwrap();
+    symlink(&theirs.0, &pid.0).unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(theirs.text(), "not a process");
+    assert_eq!(broker.stop().status, Some(0));
+    // What a run left that was killed is replaced; what is no file is left alone.
+    fs::write(&pid.0, "1234567").unwrap();
+    let broker = Midge::start(&["--pid-file", &pid.0]);
+    pid.has(&format!("{}\n", broker.pid()));
+    assert_eq!(broker.stop().status, Some(0));
+    let _socket = UnixDatagram::bind(&pid.0).unwrap();
+    let exit = run(&["-p", &free_port().to_string(), "--pid-file", &pid.0]);
+    assert!(exit.stderr.contains("it is not a file"), "{}", exit.stderr);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
+    let make = |path: &Path| {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    let directory = temporary("included");
+    fs::create_dir(&directory).unwrap();
+    let conf = Conf::new(&format!("include_dir {}\n", directory.display()));
+    let broker = conf.start();
+    let mut client = broker.client("a");
+    let included = directory.join("a.conf");
+    make(&included);
+    broker.signal("HUP");
+    broker.logs("a.conf: cannot be read: it is not a file");
+    client.ping();
+    fs::remove_file(&included).unwrap();
+    let pipe = Place::new("pipe");
+    make(Path::new(&pipe.0));
+    conf.write(&format!("log_dest stderr\nlog_dest file {}\n", pipe.0));
+    broker.signal("HUP");
+    broker.logs("SIGHUP: nothing was changed");
+    client.ping();
+    fs::remove_dir_all(directory).unwrap();
+}
+
 // ---- the service manager ------------------------------------------------------------------------
 
 /// What systemd hears.
@@ -553,12 +685,12 @@ fn the_line_of_a_refused_client_is_enough_to_let_it_in() {
         (
             connect(Version::V5, "box-1"),
             "box-1",
-            "--allow-anonymous true would",
+            "allow_anonymous true would",
         ),
         (
             connect(Version::V311, ""),
             "(without id)",
-            "--allow-anonymous true would",
+            "allow_anonymous true would",
         ),
     ] {
         let (client, _) = broker.try_connect(connect);
@@ -573,7 +705,7 @@ fn the_line_of_a_refused_client_is_enough_to_let_it_in() {
     let broker = Midge::start(&["--clientid-prefixes", "box-"]);
     broker.try_connect(connect(Version::V5, "a"));
     let line = broker.logs("Client a [127.0.0.1:");
-    assert!(line.contains("--clientid-prefixes"), "{line}");
+    assert!(line.contains("clientid_prefixes"), "{line}");
     // The CONNACK of one that is accepted would be larger than it takes.
     let small = numbers(&[(PropertyId::MaximumPacketSize, 5)]);
     let mut client = broker.open(Version::V5);

@@ -189,6 +189,80 @@ fn whom_root_becomes_owns_the_socket_and_removes_it() {
     fs::remove_file(file).unwrap();
 }
 
+// ---- IPv4 and IPv6 ------------------------------------------------------------------------------
+
+#[test]
+#[cfg(feature = "sockets")]
+fn ipv4_and_ipv6_may_have_listeners_of_their_own_on_one_port() {
+    if TcpListener::bind(("::1", 0)).is_err() {
+        println!("not tested: there is no IPv6 here");
+        return;
+    }
+    let (four, six) = (["127.0.0.1"].as_slice(), ["::1"].as_slice());
+    let port = free_port();
+    let domain = |family: &str| format!("listener {port}\nsocket_domain {family}\n");
+    for (text, places, served) in [
+        (
+            format!("listener {port} 0.0.0.0\nlistener {port} ::\n"),
+            vec!["0.0.0.0", "[::]"],
+            [four, six].concat(),
+        ),
+        (
+            domain("ipv4") + &domain("ipv6"),
+            vec!["0.0.0.0", "[::]"],
+            [four, six].concat(),
+        ),
+        (
+            format!("listener {port}\n"),
+            vec!["[::]"],
+            [four, six].concat(),
+        ),
+        (domain("ipv6"), vec!["[::]"], six.to_vec()),
+        (format!("listener {port} ::\n"), vec!["[::]"], six.to_vec()),
+        (domain("ipv4"), vec!["0.0.0.0"], four.to_vec()),
+    ] {
+        let file = temporary("families.conf");
+        fs::write(&file, text.clone() + "user root\nallow_anonymous true\n").unwrap();
+        let broker = Midge::spawn(&["-c", file.to_str().unwrap()]);
+        for place in places {
+            broker.logs(&format!("Listening on {place}:{port}"));
+        }
+        for host in [four, six].concat() {
+            let stream = TcpStream::connect((host, port));
+            assert_eq!(stream.is_ok(), served.contains(&host), "{host}: {text}");
+            if let Ok(stream) = stream {
+                hear(stream);
+            }
+        }
+        fs::remove_file(file).unwrap();
+    }
+}
+
+/// Somebody answers there.
+#[cfg(feature = "sockets")]
+fn hear(stream: TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(stream, Version::V5);
+    client.send(&Packet::Connect(connect(Version::V5, "a")));
+    assert_eq!(client.read().connack().reason, ReasonCode::Success);
+}
+
+#[test]
+#[cfg(feature = "sockets")]
+fn a_listener_on_all_addresses_has_a_socket_for_each_family() {
+    let port = free_port();
+    let broker = Midge::spawn(&["--listener", &port.to_string(), "--allow-anonymous"]);
+    let both = match TcpListener::bind(("::1", 0)) {
+        Ok(_) => format!("[::]:{port} and 0.0.0.0:{port}"),
+        Err(_) => format!("0.0.0.0:{port}"),
+    };
+    broker.logs(&format!("Listening on {both}: every client can connect"));
+    // Who has one of them is named.
+    let exit = run(&["--listener", &format!("{port} 0.0.0.0")]);
+    let expected = format!("cannot listen on 0.0.0.0:{port}: Address already in use");
+    assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
+}
+
 // ---- the PROXY protocol -------------------------------------------------------------------------
 
 /// A header of version 2 for a client at 203.0.113.7:5000.
@@ -402,6 +476,57 @@ fn without_a_listener_those_that_were_passed_are_the_listeners() {
     broker.logs("nobody can connect (with LISTEN_FDS, clients without a user name are refused");
     let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
     assert_eq!(connack.connack().reason, ReasonCode::NotAuthorized);
+}
+
+/// The variables that said of them are gone by then.
+#[test]
+fn after_sighup_those_that_were_passed_are_the_listeners_still() {
+    if !has_sockets() {
+        return;
+    }
+    let path = temporary("passed.conf");
+    fs::write(&path, "max_qos 1\n").unwrap();
+    let (listener, port) = passed_socket();
+    let mut broker = passing(listener, ONE, &["-c", path.to_str().unwrap()]);
+    broker.port = port;
+    broker.logs("Listening on");
+    for (text, reason) in [
+        ("max_qos 0\n", ReasonCode::NotAuthorized),
+        ("allow_anonymous true\n", ReasonCode::Success),
+        ("", ReasonCode::NotAuthorized),
+    ] {
+        fs::write(&path, text).unwrap();
+        broker.signal("HUP");
+        broker.logs("SIGHUP: what was read again is good");
+        let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
+        assert_eq!(connack.connack().reason, reason, "{text}");
+    }
+    fs::remove_file(&path).unwrap();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("next start"), "{log}");
+}
+
+#[test]
+#[cfg(feature = "sandbox")]
+fn the_file_of_a_socket_that_was_passed_need_not_be_removed() {
+    if !has_sockets() {
+        return;
+    }
+    let path = temporary("passed.sock");
+    let listener = format!("0 {}", path.display());
+    let flags = ["--allow-anonymous", "--listener", &listener];
+    let broker = passing(UnixListener::bind(&path).unwrap(), ONE, &flags);
+    through(&path, "a").ping();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("it can remove"), "{log}");
+    fs::remove_file(&path).unwrap();
+    // One of its own goes, and nothing keeps midge from that.
+    let broker = Midge::spawn(&flags);
+    broker.logs("Listening on");
+    through(&path, "a").ping();
+    let log = broker.stop().stderr;
+    assert!(!log.contains("stays where it is"), "{log}");
+    assert!(!path.exists());
 }
 
 #[test]

@@ -243,6 +243,28 @@ fn without_a_limit_it_changes_hands_as_often_as_clients_like() {
 }
 
 #[test]
+fn a_shorter_interval_holds_at_once_for_ids_that_are_noted() {
+    for (interval, refused_for) in [(0, 0), (1_000, 1)] {
+        let mut world = World::new();
+        take_over_at_will(&mut world, V311, "lamp");
+        let mut options = Options::default();
+        options.limits.takeover_interval = interval;
+        world.broker.set_options(options, world.now);
+        world.turn();
+        for second in 0..=refused_for {
+            let client = world.try_connect(connect(V311, "lamp"));
+            let expected = second == refused_for;
+            assert_eq!(
+                is_let_in(&mut world, client),
+                expected,
+                "{interval} {second}"
+            );
+            world.advance(secs(1));
+        }
+    }
+}
+
+#[test]
 fn sys_counts_how_often_ids_changed_hands_and_did_not() {
     let mut world = World::new();
     take_over_at_will(&mut world, V5, "lamp");

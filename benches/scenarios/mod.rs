@@ -34,6 +34,9 @@ const FILTERING_CLIENTS: usize = 10;
 /// Levels of the topic that the hostile patterns of wildcards are for.
 const HOSTILE_LEVELS: usize = 120;
 const ACL_LINES: usize = 1_000;
+const ACL_USERS: usize = 100;
+/// Topics that one client publishes to by turns: more than a session remembers answers for.
+const TURN_TOPICS: usize = 300;
 
 pub struct Scenario {
     pub name: &'static str,
@@ -76,6 +79,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("ACL, 10 filters", 2_048, |r, n| r.acl().filters(10, n)),
     scenario("ACL, 20000 filters", 2_048, |r, n| r.acl().filters(20_000, n)),
     scenario("ACL, retained, replay", 2_048, |r, n| r.acl().replay_retained(n)),
+    scenario("300 topics", 2_048, |r, n| r.many_topics(n)),
+    scenario("ACL of users, 300 topics", 2_048, |r, n| r.acl_of_users().many_topics(n)),
 ];
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -230,6 +235,8 @@ struct Rehearsal {
     /// The scenario ends with its messages kept by the broker.
     keeps: bool,
     packet_id: PacketId,
+    /// Of clients that connect.
+    user_name: Option<&'static str>,
 }
 
 struct Client {
@@ -249,6 +256,7 @@ impl Rehearsal {
             deliveries_before: 0,
             keeps: false,
             packet_id: 0,
+            user_name: None,
         }
     }
 
@@ -271,6 +279,42 @@ impl Rehearsal {
         assert_eq!(file.acl.line_count(), ACL_LINES);
         self.perform(Step::Rules(Box::new(file)));
         self
+    }
+
+    /// The same with lines of users of their own, patterns for all of them, and no line that is
+    /// for everything; who connects is one of them.
+    fn acl_of_users(&mut self) -> &mut Rehearsal {
+        let mut text = String::new();
+        for user in 0..ACL_USERS {
+            text += &format!("user user-{user}\ntopic deny home/{user}/+/key\n");
+            for room in 0..5 {
+                text += &format!("topic readwrite home/{user}/room-{room}/+/temperature\n");
+            }
+            text += &format!("topic read home/{user}/+/door\ntopic write home/{user}/set/+\n");
+            text += &format!("pattern readwrite app/+/{user}/%u/state\n");
+            text += &format!("pattern read inbox-{user}/%c/%u/+\n");
+        }
+        let file = acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
+        assert_eq!(file.acl.line_count(), ACL_LINES);
+        self.perform(Step::Rules(Box::new(file)));
+        self.user_name = Some("user-50");
+        self
+    }
+
+    /// One client publishes to many topics by turns, another wants all of them; half of them are
+    /// for lines of a user of [`Rehearsal::acl_of_users`], half for patterns.
+    fn many_topics(&mut self, messages: usize) {
+        let publisher = self.client(V311, "publisher");
+        let subscriber = self.client(V311, "subscriber");
+        self.subscribe(subscriber, &["#".to_string()], QoS::AtMostOnce);
+        let topic = |index: usize| match index % 2 {
+            0 => format!("home/50/room-{}/sensor-{index:03}/temperature", index % 5),
+            _ => format!("app/device-{index:03}/{}/user-50/state", index % ACL_USERS),
+        };
+        let topics: Vec<String> = (0..TURN_TOPICS).map(topic).collect();
+        self.publish(publisher, &topics, QoS::AtMostOnce, Retain::No, TURN_TOPICS);
+        self.raise_curtain();
+        self.publish(publisher, &topics, QoS::AtMostOnce, Retain::No, messages);
     }
 
     /// Everything is published by one and wanted by `subscribers`.
@@ -421,7 +465,7 @@ impl Rehearsal {
             },
             client_id,
             will: None,
-            user_name: None,
+            user_name: self.user_name,
             password: None,
         });
         self.send(id, &connect);

@@ -41,13 +41,13 @@ pub fn may_connect(listener: &ListenerOptions, connect: &Connect) -> Result<Entr
     }
     let why = match connect.user_name {
         None if users => {
-            "a user name and its password are needed here (--allow-anonymous true would let \
+            "a user name and its password are needed here (allow_anonymous true would let \
              clients in without)"
         }
-        None => "anonymous clients are not allowed here (--allow-anonymous true would let them in)",
+        None => "anonymous clients are not allowed here (allow_anonymous true would let them in)",
         Some(_) => {
             "no user is known here, and anonymous clients are not allowed \
-             (--allow-anonymous true would let them in)"
+             (allow_anonymous true would let them in)"
         }
     };
     Err(Refusal::new(ReasonCode::NotAuthorized, why))
@@ -90,6 +90,6 @@ pub fn no_line_to_subscribe() -> Refusal {
 pub fn retain_not_supported() -> Refusal {
     Refusal::new(
         ReasonCode::RetainNotSupported,
-        "the server keeps no retained messages (--retain-available is false)",
+        "the server keeps no retained messages (retain_available is false)",
     )
 }

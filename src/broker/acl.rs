@@ -8,7 +8,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use super::acl_lines::{Filters, Found, Question, Rule, Rules};
+use super::acl_lines::{Filters, Question, Rule, Rules};
 
 /// What a client wants to do with a topic; to subscribe, with a Topic Filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +58,6 @@ impl Rights {
     pub const READ_WRITE: Rights = Rights(3);
     pub const DENY: Rights = Rights(0);
 
-    /// Bits of [`Access`].
-    pub fn bits(self) -> u8 {
-        self.0
-    }
-
     pub fn allows(self, access: Access) -> bool {
         self.0 & access.bit() != 0
     }
@@ -97,7 +92,7 @@ impl AddressRange {
 pub struct Identity {
     pub client_id: Box<str>,
     pub user_name: Option<Box<str>>,
-    /// `None` is in no range.
+    /// `None` is in no range, and where no line asks for it.
     pub address: Option<IpAddr>,
     /// The index of the listener it came through; `None` where that is none of those there are.
     pub listener: Option<usize>,
@@ -143,8 +138,6 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct Acl {
     nameless: Rules,
-    /// Of users that it does not name: there are none.
-    nobody: Rules,
     /// Where they stand in `users`.
     names: BTreeMap<Box<str>, usize>,
     users: Vec<User>,
@@ -152,6 +145,8 @@ pub struct Acl {
     patterns: Rules,
     /// There is a `subscribe` line: then SUBSCRIBE needs one.
     checks_subscribe: bool,
+    /// There is an `address` line that something follows.
+    asks_addresses: bool,
 }
 
 /// Which lines are those of a client: looked up once, for all that it asks.
@@ -160,10 +155,6 @@ pub struct Standing {
     own: Own,
     /// Its names must not stand in patterns.
     is_dangerous: bool,
-    /// Bits of [`Access`]: what it may do with every topic that begins with no `$`.
-    everything: u8,
-    /// The same, but for topics that its own lines deny.
-    not_denied: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,22 +163,6 @@ enum Own {
     None,
     Nameless,
     User(usize),
-}
-
-impl Standing {
-    /// Where there are no rules.
-    pub const FREE: Standing = Standing {
-        own: Own::None,
-        is_dangerous: false,
-        everything: Rights::READ_WRITE.0,
-        not_denied: Rights::READ_WRITE.0,
-    };
-
-    /// Whether no line need be looked at.
-    #[inline]
-    pub fn may_do_all(&self, access: Access, topic: &[u8]) -> bool {
-        self.everything & access.bit() != 0 && !topic.starts_with(b"$")
-    }
 }
 
 /// The answer, and what decides.
@@ -209,25 +184,32 @@ pub enum Because<'a> {
     NoSubscribeLines,
 }
 
+impl<'a> Verdict<'a> {
+    fn new(allowed: bool, because: Because<'a>) -> Verdict<'a> {
+        Verdict { allowed, because }
+    }
+}
+
 impl Acl {
     /// Adds a `topic` line.
     pub fn add_topic(&mut self, section: &Section, rule: Rule) {
         self.note(&rule);
         match section {
-            Section::Nameless => self.nameless.add(rule),
-            Section::User(name) => self.user(name).rules.add(rule),
-            Section::Group(index) => self.groups[*index].rules.add(rule),
+            Section::Nameless => self.nameless.add(rule, Filters::Literal),
+            Section::User(name) => self.user(name).rules.add(rule, Filters::Literal),
+            Section::Group(index) => self.groups[*index].rules.add(rule, Filters::Literal),
         }
     }
 
     /// Adds a `pattern` line.
     pub fn add_pattern(&mut self, rule: Rule) {
         self.note(&rule);
-        self.patterns.add(rule);
+        self.patterns.add(rule, Filters::Patterns);
     }
 
     fn note(&mut self, rule: &Rule) {
         self.checks_subscribe |= rule.rights.allows(Access::Subscribe);
+        self.asks_addresses |= !rule.ranges.is_empty();
     }
 
     /// The index of a group, which there is from now on.
@@ -275,122 +257,66 @@ impl Acl {
         user.groups.len()
     }
 
-    /// Whether `who` may do that with a topic, or subscribe to a Topic Filter.
-    pub fn decide<'a>(&'a self, who: &Identity, access: Access, topic: &[u8]) -> Verdict<'a> {
-        let allowed = |because| Verdict {
-            allowed: true,
-            because,
-        };
-        let denied = |because| Verdict {
-            allowed: false,
-            because,
-        };
-        if access == Access::Subscribe && !self.checks_subscribe {
-            return allowed(Because::NoSubscribeLines);
-        }
-        let question = Question { who, access, topic };
-        let mut own = Found::default();
-        for rules in self.own_and_groups(self.own_of(who)) {
-            rules.find(question, Filters::Literal, &mut own);
-        }
-        if let Some(rule) = own.denies {
-            return denied(Because::Topic(rule));
-        }
-        if let Some(rule) = own.allows {
-            return allowed(Because::Topic(rule));
-        }
-        if who.is_dangerous() && !self.patterns.is_empty() {
-            return denied(Because::DangerousName);
-        }
-        let mut patterns = Found::default();
-        self.patterns
-            .find(question, Filters::Patterns, &mut patterns);
-        match patterns {
-            Found {
-                denies: Some(rule), ..
-            } => denied(Because::Pattern(rule)),
-            Found {
-                allows: Some(rule), ..
-            } => allowed(Because::Pattern(rule)),
-            Found { .. } => denied(Because::Silence),
-        }
+    /// Whether it matters from where a client comes.
+    pub fn asks_addresses(&self) -> bool {
+        self.asks_addresses
     }
 
-    /// Which lines are those of a client, for [`Acl::allows`].
+    /// Which lines are those of a client.
     pub fn standing(&self, who: &Identity) -> Standing {
-        let own = self.own_of(who);
-        let mut not_denied = 0;
-        let mut can_deny = false;
-        for rules in self.own_and_groups(own) {
-            not_denied |= rules.everything();
-            can_deny |= rules.can_deny();
-        }
-        let is_dangerous = who.is_dangerous();
-        // Patterns are asked where its own lines say nothing.
-        if !is_dangerous && !self.patterns.can_deny() {
-            not_denied |= self.patterns.everything();
-        }
-        Standing {
-            own,
-            is_dangerous,
-            everything: if can_deny { 0 } else { not_denied },
-            not_denied,
-        }
-    }
-
-    /// What [`Acl::decide`] says, sooner: whether a client of that standing may do that with a
-    /// topic.
-    #[inline(always)]
-    pub fn allows(&self, standing: &Standing, question: Question) -> bool {
-        let (rules, groups) = self.own(standing.own);
-        let denies = |rules: &Rules| rules.denies(question, Filters::Literal);
-        if denies(rules) || !groups.is_empty() && self.groups(groups).any(denies) {
-            return false;
-        }
-        standing.not_denied & question.access.bit() != 0 && !question.topic.starts_with(b"$")
-            || self.a_line_allows(standing, question)
-    }
-
-    /// Where none of its own lines denies it.
-    #[inline(never)]
-    fn a_line_allows(&self, standing: &Standing, question: Question) -> bool {
-        let (rules, groups) = self.own(standing.own);
-        let allows = |rules: &Rules| rules.allows(question, Filters::Literal);
-        if allows(rules) || self.groups(groups).any(allows) {
-            return true;
-        }
-        let patterns = &self.patterns;
-        !standing.is_dangerous
-            && !patterns.denies(question, Filters::Patterns)
-            && patterns.allows(question, Filters::Patterns)
-    }
-
-    fn own_of(&self, who: &Identity) -> Own {
-        match &who.user_name {
+        let own = match &who.user_name {
             None => Own::Nameless,
             Some(name) => self.names.get(name).map_or(Own::None, |at| Own::User(*at)),
+        };
+        Standing {
+            own,
+            is_dangerous: who.is_dangerous(),
         }
     }
 
-    /// The lines of a user, and the groups whose lines are its own too.
+    /// Whether `who` may do that with a topic, or subscribe to a Topic Filter.
+    pub fn decide<'a>(&'a self, who: &Identity, access: Access, topic: &[u8]) -> Verdict<'a> {
+        self.judge(&self.standing(who), Question { who, access, topic })
+    }
+
+    /// The same of somebody whose standing is known.
     #[inline]
-    fn own(&self, own: Own) -> (&Rules, &[usize]) {
-        match own {
-            Own::None => (&self.nobody, &[]),
-            Own::Nameless => (&self.nameless, &[]),
+    pub fn judge<'a>(&'a self, standing: &Standing, question: Question) -> Verdict<'a> {
+        if question.access == Access::Subscribe && !self.checks_subscribe {
+            return Verdict::new(true, Because::NoSubscribeLines);
+        }
+        let mut own = self.own_and_groups(standing.own);
+        if let Some(rule) = own.find_map(|rules| rules.denying.find(question)) {
+            return Verdict::new(false, Because::Topic(rule));
+        }
+        let mut own = self.own_and_groups(standing.own);
+        if let Some(rule) = own.find_map(|rules| rules.allowing.find(question)) {
+            return Verdict::new(true, Because::Topic(rule));
+        }
+        if standing.is_dangerous && !self.patterns.is_empty() {
+            return Verdict::new(false, Because::DangerousName);
+        }
+        if let Some(rule) = self.patterns.denying.find(question) {
+            return Verdict::new(false, Because::Pattern(rule));
+        }
+        match self.patterns.allowing.find(question) {
+            Some(rule) => Verdict::new(true, Because::Pattern(rule)),
+            None => Verdict::new(false, Because::Silence),
+        }
+    }
+
+    /// The lines of a user, and those of its groups.
+    #[inline]
+    fn own_and_groups(&self, own: Own) -> impl Iterator<Item = &Rules> {
+        let (rules, groups): (_, &[usize]) = match own {
+            Own::None => (None, &[]),
+            Own::Nameless => (Some(&self.nameless), &[]),
             Own::User(at) => {
                 let User { rules, groups } = &self.users[at];
-                (rules, groups)
+                (Some(rules), groups)
             }
-        }
-    }
-
-    fn groups(&self, indices: &[usize]) -> impl Iterator<Item = &Rules> {
-        indices.iter().map(|index| &self.groups[*index].rules)
-    }
-
-    fn own_and_groups(&self, own: Own) -> impl Iterator<Item = &Rules> {
-        let (rules, groups) = self.own(own);
-        [rules].into_iter().chain(self.groups(groups))
+        };
+        let groups = groups.iter().map(|index| &self.groups[*index].rules);
+        rules.into_iter().chain(groups)
     }
 }

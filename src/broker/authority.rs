@@ -36,6 +36,8 @@ pub(super) struct Authority {
     of_others: Rules,
     /// Of the rules: answers by earlier ones are void.
     generation: u64,
+    /// Whether whoever published what is retained must still have the right to.
+    pub checks_sources: bool,
     hash: Seeded,
 }
 
@@ -81,12 +83,13 @@ impl Source {
 }
 
 impl Authority {
-    pub fn new(hash: Seeded) -> Authority {
+    pub fn new(hash: Seeded, checks_sources: bool) -> Authority {
         Authority {
             acls: Vec::new(),
             of_listeners: Vec::new(),
             of_others: Rules::None,
             generation: 0,
+            checks_sources,
             hash,
         }
     }
@@ -95,6 +98,12 @@ impl Authority {
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.acls.is_empty()
+    }
+
+    /// Whether it matters from where a client comes: it is not noted otherwise, as devices that
+    /// say the same again from another address would be other clients.
+    fn asks_addresses(&self) -> bool {
+        self.acls.iter().any(Acl::asks_addresses)
     }
 
     #[inline(always)]
@@ -143,7 +152,7 @@ impl Authority {
     /// What is known of somebody by the rules in force.
     #[inline]
     fn recall(&self, who: &Who, access: Access, asked: &Asked) -> Option<bool> {
-        if who.standing.may_do_all(access, asked.topic) {
+        if let Law::Free = self.law(&who.identity) {
             return Some(true);
         }
         let hash = asked.hash(&self.hash);
@@ -152,17 +161,43 @@ impl Authority {
 
     #[inline(never)]
     fn find_out(&self, session: &mut Session, access: Access, asked: &Asked) -> bool {
-        let Some(who) = &mut session.who else {
-            return session.connection.is_none();
-        };
-        self.refresh(who);
         let topic = asked.topic;
+        let Some(who) = &mut session.who else {
+            return self.allows_unnoted(session, access, topic);
+        };
+        if session.connection.is_none() && self.waits_for_its_client(&who.identity, access) {
+            return true;
+        }
+        self.refresh(who);
         let allowed = self.look_up(who, access, topic);
         if topic.len() <= Limits::DECISION_TOPIC_BYTES {
             let hash = asked.hash(&self.hash);
             who.decisions.remember(access, topic, hash, allowed);
         }
         allowed
+    }
+
+    /// Of who is away, and connected when nobody asked as who: what it may read is judged when it
+    /// is back. What it may write, its Will, is judged now: it brought no user name.
+    fn allows_unnoted(&self, session: &Session, access: Access, topic: &[u8]) -> bool {
+        match access {
+            Access::Read => session.connection.is_none(),
+            Access::Write | Access::Subscribe => {
+                let nameless = Identity {
+                    client_id: session.client_id.clone(),
+                    user_name: None,
+                    address: None,
+                    listener: None,
+                };
+                self.decide(&nameless, access, topic)
+            }
+        }
+    }
+
+    /// Of who is away, and came through a listener that is gone: it will be back through another,
+    /// whose rules say then what it may read of what waited.
+    fn waits_for_its_client(&self, who: &Identity, access: Access) -> bool {
+        access == Access::Read && matches!(self.law(who), Law::Closed)
     }
 
     /// Answers by other rules are forgotten, and its lines are looked up.
@@ -178,26 +213,24 @@ impl Authority {
         who.generation = self.generation;
         who.decisions.clear();
         who.standing = match self.law(&who.identity) {
-            Law::Free => Standing::FREE,
             Law::Acl(acl) => acl.standing(&who.identity),
-            Law::Closed => Standing::default(),
+            Law::Free | Law::Closed => Standing::default(),
         };
     }
 
     /// The standing is that by the rules in force.
     #[inline(always)]
     fn look_up(&self, who: &Who, access: Access, topic: &[u8]) -> bool {
-        let acl = match self.law(&who.identity) {
-            Law::Free => return true,
-            Law::Acl(acl) => acl,
-            Law::Closed => return false,
-        };
-        let who_asks = Question {
+        let question = Question {
             who: &who.identity,
             access,
             topic,
         };
-        acl.allows(&who.standing, who_asks)
+        match self.law(&who.identity) {
+            Law::Free => true,
+            Law::Acl(acl) => acl.judge(&who.standing, question).allowed,
+            Law::Closed => false,
+        }
     }
 
     /// The same, and nothing is remembered: where one topic after the other comes by once, and of
@@ -211,7 +244,13 @@ impl Authority {
     fn ask_once(&self, session: &Session, access: Access, asked: &Asked) -> bool {
         let topic = asked.topic;
         match &session.who {
-            None => session.connection.is_none(),
+            None => self.allows_unnoted(session, access, topic),
+            Some(who)
+                if session.connection.is_none()
+                    && self.waits_for_its_client(&who.identity, access) =>
+            {
+                true
+            }
             Some(who) if who.generation != self.generation => {
                 self.decide(&who.identity, access, topic)
             }
@@ -223,7 +262,7 @@ impl Authority {
     }
 
     /// Whether a session may be sent what is retained: it may read it, and whoever published it
-    /// may still write it.
+    /// may still write it, unless the operator does not mind.
     #[inline]
     pub fn allows_replay(&self, session: &mut Session, entry: &Entry) -> bool {
         !self.is_on() || self.ask_replay(session, entry)
@@ -236,10 +275,9 @@ impl Authority {
         };
         self.refresh(who);
         let topic = entry.message.topic().as_bytes();
-        let reads =
-            who.standing.may_do_all(Access::Read, topic) || self.look_up(who, Access::Read, topic);
-        let source = entry.source.as_ref();
-        reads && source.is_none_or(|source| self.may_still_write(source, topic))
+        let source = entry.source.as_ref().filter(|_| self.checks_sources);
+        self.look_up(who, Access::Read, topic)
+            && source.is_none_or(|source| self.may_still_write(source, topic))
     }
 
     #[inline]
@@ -290,19 +328,53 @@ impl Broker {
         authority.of_listeners = rules;
         authority.generation += 1;
         authority.acls = files.into_iter().map(|file| file.acl).collect();
+        self.note_who_is_connected();
+    }
+
+    /// As who, as far as these rules ask, and earlier ones did not.
+    fn note_who_is_connected(&mut self) {
+        if !self.authority.is_on() {
+            return;
+        }
+        let asks_addresses = self.authority.asks_addresses();
         let connected: Vec<_> = self
             .connections
             .iter()
             .filter_map(|(id, connection)| Some((id, connection.session()?)))
             .collect();
         for (id, session) in connected {
-            if self.sessions[session].who.is_none() {
-                let client_id = self.sessions[session].client_id.clone();
-                let who = self.introduce(id, &client_id, None);
-                let session = &mut self.sessions[session];
-                session.who = who;
-                self.journal.session(session, session.expiry_interval, 0);
+            let address = self.connections[id].peer.ip();
+            let who = self.sessions[session].who.as_ref();
+            if who.is_some_and(|who| !asks_addresses || who.identity.address == address) {
+                continue;
             }
+            let user_name = who.and_then(|who| who.identity.user_name.clone());
+            let client_id = self.sessions[session].client_id.clone();
+            let who = self.introduce(id, &client_id, user_name.as_deref());
+            let session = &mut self.sessions[session];
+            session.who = who;
+            self.journal.session(session, session.expiry_interval, 0);
+        }
+    }
+
+    /// Of those who came through listeners that are gone nobody knows the rules.
+    pub(super) fn say_who_is_judged_by_nothing(&self) {
+        let authority = &self.authority;
+        if authority.of_others != Rules::Unknown {
+            return;
+        }
+        let is_closed = |who: &Identity| matches!(authority.law(who), Law::Closed);
+        let whose = self.sessions.iter().filter_map(|(_, one)| one.who.as_ref());
+        let sessions = whose.filter(|who| is_closed(&who.identity)).count();
+        let sources = self.retained.sources();
+        let retained = sources.filter(|one| is_closed(one.who())).count();
+        if sessions + retained > 0 {
+            warn!(
+                "Listeners are gone that {sessions} sessions and {retained} retained messages \
+                 came through, and those that there are differ in their rules: wills of the \
+                 sessions are not published, what waits for them is judged when their clients \
+                 are back, and those retained messages are not sent."
+            );
         }
     }
 
@@ -319,10 +391,11 @@ impl Broker {
 
     fn identity(&self, id: ConnectionId, client_id: &str, user_name: Option<&str>) -> Identity {
         let connection = &self.connections[id];
+        let address = connection.peer.ip();
         Identity {
             client_id: client_id.into(),
             user_name: user_name.map(Into::into),
-            address: connection.peer.ip(),
+            address: address.filter(|_| self.authority.asks_addresses()),
             listener: Some(connection.listener),
         }
     }

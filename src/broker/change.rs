@@ -19,6 +19,7 @@ impl Broker {
         let now = self.millis(now);
         self.stretched.stretch(&options.limits);
         self.journal.set_durability(options.durability.clone());
+        self.authority.checks_sources = options.check_retain_source;
         self.options = Options {
             seed: self.options.seed,
             memory_in_use: self.options.memory_in_use,

@@ -74,6 +74,9 @@ impl Broker {
             .sessions
             .find(&terms.client_id)
             .expect("it was just begun");
+        if connack.session_present {
+            self.review_subscriptions(id, session, now);
+        }
         self.pump(session, now);
         Ok(())
     }
@@ -141,7 +144,7 @@ impl Broker {
         let replaces = known.and_then(|session| self.sessions[session].connection);
         self.check_room(id, replaces)?;
         if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
-            let why = "the server keeps as many sessions as --global-max-clients allows";
+            let why = "the server keeps as many sessions as global_max_clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         if let Some(will) = &connect.will {
@@ -174,7 +177,7 @@ impl Broker {
         access::may_publish(topic)?;
         // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
         if will.qos > self.max_qos(id) {
-            let why = "the QoS of the will is above --max-qos";
+            let why = "the QoS of the will is above max_qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if will.retain && !self.options.retain_available {
@@ -192,11 +195,11 @@ impl Broker {
         // A CONNECT may be longer than any PUBLISH, but what a client can be owed at once before it
         // is disconnected for that is reckoned in messages that came in one.
         if message.encoded_len(connect.version) > self.options.limits.packet_bytes_max {
-            let why = "the will is larger than a message may be (--max-packet-size)";
+            let why = "the will is larger than a message may be (max_packet_size)";
             return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
         }
         if will.payload.len() > self.options.limits.payload_bytes_max {
-            let why = "the payload of the will is larger than --message-size-limit";
+            let why = "the payload of the will is larger than message_size_limit";
             return Err(Refusal::new(ReasonCode::PacketTooLarge, why));
         }
         check_properties(&will.properties, will.payload)
@@ -212,7 +215,7 @@ impl Broker {
             Version::V5 => Ok(max),
             Version::V31 | Version::V311 => Err(Refusal::new(
                 ReasonCode::ClientIdentifierNotValid,
-                "the keep alive is longer than the server's --max-keepalive",
+                "the keep alive is longer than the server's max_keepalive",
             )),
         }
     }
@@ -227,7 +230,7 @@ impl Broker {
             return Ok(connect.client_id.to_string());
         }
         if !self.options.allow_zero_length_client_id {
-            return invalid("a client must bring its id (--allow-zero-length-clientid is false)");
+            return invalid("a client must bring its id (allow_zero_length_clientid is false)");
         }
         match connect.version {
             Version::V31 => return invalid("in MQTT 3.1 a client must bring its id"),

@@ -263,7 +263,9 @@ impl Broker {
         };
         // The store for retained messages may be full: then the Will is published without.
         if let Err(refusal) = self.publish(&publication, now) {
-            warn!("The will of a client is not retained: {}.", refusal.why);
+            let client_id = Printable(&self.sessions[id].client_id);
+            let why = refusal.why;
+            warn!(client:% = client_id; "The will of {client_id} is not retained: {why}.");
             publication.retain = false;
             // Nor may it be kept for those who are away: then it is for those who are here.
             if self.journal.check().is_err() {

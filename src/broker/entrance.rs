@@ -68,8 +68,12 @@ impl Broker {
         connect: &Connect,
     ) -> Result<(), Refusal> {
         let listener = self.listener(id);
+        if listener.is_gone {
+            let why = "this listener is not in the configuration any more";
+            return Err(Refusal::new(ReasonCode::ServerUnavailable, why));
+        }
         if !listener.versions.is_empty() && !listener.versions.contains(&connect.version) {
-            let why = "this listener takes other versions of MQTT (--accept-protocol-versions)";
+            let why = "this listener takes other versions of MQTT (accept_protocol_versions)";
             return Err(Refusal::new(ReasonCode::UnsupportedProtocolVersion, why));
         }
         Ok(())
@@ -89,7 +93,7 @@ impl Broker {
             Some(name) if !name.is_empty() => Ok(name.to_string()),
             Some(_) | None => {
                 let why = "a client's user name is its id here, and it brings none \
-                    (--use-username-as-clientid)";
+                    (use_username_as_clientid)";
                 Err(Refusal::new(ReasonCode::NotAuthorized, why))
             }
         }
@@ -103,20 +107,20 @@ impl Broker {
     ) -> Result<(), Refusal> {
         let full = |why| Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         if self.connected >= self.options.limits.connections_max && replaces.is_none() {
-            return full("the server has as many clients as --global-max-connections allows");
+            return full("the server has as many clients as global_max_connections allows");
         }
         let index = self.connections[id].listener;
         let replaces_here = replaces.is_some_and(|old| self.connections[old].listener == index);
         let connected = self.connected_through[index];
         if connected >= self.options.listeners[index].connections_max && !replaces_here {
-            return full("this listener has as many clients as --max-connections allows");
+            return full("this listener has as many clients as max_connections allows");
         }
         Ok(())
     }
 
     pub(super) fn check_client_id(&self, id: ConnectionId, client_id: &str) -> Result<(), Refusal> {
         let why = if !client_id.starts_with(&self.options.client_id_prefix) {
-            "the client id does not begin as --clientid-prefixes asks"
+            "the client id does not begin as clientid_prefixes asks"
         } else if !client_id.starts_with(&self.listener(id).client_id_prefix) {
             "the client id does not begin as listener_clientid_prefixes asks"
         } else {

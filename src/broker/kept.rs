@@ -8,7 +8,8 @@
 //! | 4 or 16 | the address, if there is one |
 //!
 //! A listener goes by its name: its index is another one when a listener was added before it.
-//! Through one that is no longer there, nothing is allowed unless all have the same rules.
+//! Through one that is no longer there, nothing is allowed unless all have the same rules; a name
+//! that two have says as little.
 
 use core::net::IpAddr;
 
@@ -80,7 +81,7 @@ pub fn decode(
         ClientId::Inside => own?,
         ClientId::Known(client_id) => client_id,
     };
-    let listener = listener.and_then(|name| listeners.iter().position(|one| *one.name == *name));
+    let listener = listener.and_then(|name| only_one(listeners, name));
     let address = match flags & (IPV4 | IPV6) {
         0 => None,
         IPV4 => Some(IpAddr::V4(bytes.try_get_u32().ok()?.into())),
@@ -92,6 +93,13 @@ pub fn decode(
         address,
         listener,
     })
+}
+
+fn only_one(listeners: &[ListenerOptions], name: &str) -> Option<usize> {
+    let mut all = listeners.iter().enumerate();
+    let mut named = all.by_ref().filter(|(_, one)| *one.name == *name);
+    let (index, _) = named.next()?;
+    named.next().is_none().then_some(index)
 }
 
 fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
@@ -173,6 +181,7 @@ mod tests {
             (&["1884"][..], Some(0)),
             (&["1883", "1884"], Some(1)),
             (&["1883"], None),
+            (&["1884", "1884"], None),
         ] {
             let listeners: Vec<_> = names.iter().map(|name| named(name)).collect();
             let found = decode(&mut &bytes[..], ClientId::Inside, &listeners);

@@ -17,6 +17,8 @@ pub struct Options {
     /// The best QoS a client may publish with, and is granted.
     pub max_qos: QoS,
     pub retain_available: bool,
+    /// Whether what is retained is sent only as long as its publisher may write it.
+    pub check_retain_source: bool,
     /// Whether a client may leave its id to the server.
     pub allow_zero_length_client_id: bool,
     /// What assigned client ids start with.
@@ -51,6 +53,7 @@ impl Default for Options {
             listeners: vec![ListenerOptions::default()],
             max_qos: QoS::ExactlyOnce,
             retain_available: true,
+            check_retain_source: true,
             allow_zero_length_client_id: true,
             auto_id_prefix: "auto-".to_string(),
             client_id_prefix: String::new(),
@@ -71,7 +74,8 @@ impl Default for Options {
 /// Who gets in through one listener, and on what terms; nobody gets more than the server grants.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
-    /// What it is known by from start to start; empty where there is but one.
+    /// What it is known by from start to start; empty for that of sockets that no listener asked
+    /// for. Where two have the same one, neither is found by it.
     pub name: Box<str>,
     /// Clients without a user name.
     pub allow_anonymous: bool,
@@ -92,6 +96,8 @@ pub struct ListenerOptions {
     pub mount_point: Option<Box<str>>,
     /// What all client ids must start with here, besides what the server asks.
     pub client_id_prefix: String,
+    /// It is open, and should not be any more: nobody comes in by it.
+    pub is_gone: bool,
 }
 
 impl Default for ListenerOptions {
@@ -109,6 +115,7 @@ impl Default for ListenerOptions {
             auto_id_prefix: None,
             mount_point: None,
             client_id_prefix: String::new(),
+            is_gone: false,
         }
     }
 }
@@ -208,8 +215,9 @@ impl Limits {
     /// What waits for a client, in its queue or among the retained messages, is brought out until
     /// it is owed so many bytes of it; the rest waits until they have been taken.
     pub const BACKLOG_BYTES: usize = 64 << 10;
-    /// Retained topics looked at for one session before the others have their turn.
-    pub const REPLAY_TOPICS: usize = 1_000;
+    /// Retained topics looked at for one session, and messages of its queue that it is not sent,
+    /// before the others have their turn: less than a millisecond.
+    pub const EFFORT_PER_PUMP: usize = 1_000;
     /// Payloads from this size on are shared by those who wait for them; smaller ones are copied.
     pub const SHARED_PAYLOAD_BYTES: usize = 4 << 10;
     /// Distinct patterns of wildcards in all filters: how often one message is looked up at most.

@@ -11,7 +11,7 @@
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
 //! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
-//! `takeover.rs`.
+//! `takeover.rs`, what a session that goes on leaves behind in `review.rs`.
 
 mod access;
 pub mod acl;
@@ -53,6 +53,7 @@ mod received;
 mod replays;
 pub mod restore;
 mod retained;
+mod review;
 mod session;
 mod sessions;
 mod shapes;
@@ -183,11 +184,11 @@ impl Broker {
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
+            authority: Authority::new(hash, options.check_retain_source),
             options,
             started: now,
             started_at: 0,
             hash,
-            authority: Authority::new(hash),
             connections: Connections::new(mounts),
             sessions: Sessions::new(hash),
             subscriptions: Subscriptions::new(hash),

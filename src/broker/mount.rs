@@ -83,6 +83,27 @@ pub fn check_topic(full: &str) -> Result<TopicName<'_>, Refusal> {
     TopicName::parse(full)
 }
 
+/// Whether a filter matches any topic that begins with the prefix.
+pub fn reaches_below(prefix: &str, filter: TopicFilter) -> bool {
+    let filter = filter.as_str();
+    if prefix.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut own = filter.split('/');
+    let mut levels = prefix.split('/').peekable();
+    while let Some(level) = levels.next() {
+        // It may end within a level.
+        let is_last = levels.peek().is_none();
+        match own.next() {
+            Some("#") => return true,
+            Some("+") => {}
+            Some(name) if is_last && name.starts_with(level) || name == level => {}
+            Some(_) | None => return false,
+        }
+    }
+    true
+}
+
 /// Gives the filter its full name.
 pub fn rename<'t>(topic: &mut Result<SubscriptionTopic<'t>, Refusal>, full: &'t str) {
     let Ok(named) = topic else {
@@ -93,6 +114,39 @@ pub fn rename<'t>(topic: &mut Result<SubscriptionTopic<'t>, Refusal>, full: &'t 
         Ok(_) | Err(_) => {
             let why = "with the mount point of its listener this is no topic filter";
             *topic = Err(Refusal::new(ReasonCode::TopicFilterInvalid, why));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_reaches_below_a_prefix_or_does_not() {
+        for (prefix, filter, expected) in [
+            ("", "a", true),
+            ("g/", "#", true),
+            ("g/", "g/#", true),
+            ("g/", "g/s/+", true),
+            ("g/", "+/s", true),
+            ("g/", "g", false),
+            ("g/", "+", false),
+            ("g/", "s/#", false),
+            ("g/", "gg/a", false),
+            ("g/h/", "g/#", true),
+            ("g/h/", "g/+/a", true),
+            ("g/h/", "g/i/a", false),
+            ("g/h/", "g/h", false),
+            ("g", "gate", true),
+            ("g", "gate/+", true),
+            ("g", "roof", false),
+            ("$g/", "#", false),
+            ("$g/", "+/a", false),
+            ("$g/", "$g/a", true),
+        ] {
+            let reaches = reaches_below(prefix, TopicFilter::trusted(filter));
+            assert_eq!(reaches, expected, "{prefix} {filter}");
         }
     }
 }

@@ -42,7 +42,7 @@ impl Broker {
                 if received >= usize::from(self.connections[id].granted.receive_maximum)
                     && self.connections[id].version == Version::V5
                 {
-                    let why = "more QoS 2 messages under way than --receive-maximum allows";
+                    let why = "more QoS 2 messages under way than receive_maximum allows";
                     return Err(Refusal::new(ReasonCode::ReceiveMaximumExceeded, why));
                 }
             }
@@ -79,7 +79,7 @@ impl Broker {
         match payload.len() <= self.options.limits.payload_bytes_max {
             true => Ok(()),
             false => {
-                let why = "the payload is larger than --message-size-limit";
+                let why = "the payload is larger than message_size_limit";
                 Err(Refusal::new(ReasonCode::QuotaExceeded, why))
             }
         }
@@ -88,7 +88,7 @@ impl Broker {
     /// What ends the connection, beyond what decoding has found.
     fn check_publish(&self, id: ConnectionId, publish: &Publish) -> Result<(), Refusal> {
         if publish.qos > self.max_qos(id) {
-            let why = "the QoS is above --max-qos";
+            let why = "the QoS is above max_qos";
             return Err(Refusal::new(ReasonCode::QoSNotSupported, why));
         }
         if publish.retain && !self.connections[id].granted.retain_available {
@@ -157,7 +157,7 @@ impl Broker {
         topic: &str,
     ) -> Result<Option<Box<str>>, Refusal> {
         if alias == 0 || alias > u32::from(self.topic_alias_max(id)) {
-            let why = "the topic alias is 0 or above --max-topic-alias";
+            let why = "the topic alias is 0 or above max_topic_alias";
             return Err(Refusal::new(ReasonCode::TopicAliasInvalid, why));
         }
         let index = alias as usize - 1;

@@ -21,6 +21,22 @@ use super::waiting::delivery;
 use super::{Broker, ConnectionId, SessionId};
 use crate::packet::{Ack, Packet, PacketId, QoS, ReasonCode};
 
+/// What is done for one client before the others have their turn: its own room bounds what it is
+/// sent, but not what is looked at and is not for it.
+struct Effort {
+    /// Retained topics that may still be looked at, and messages of the queue dropped.
+    left: usize,
+    /// Of those there were so many that the client was not sent.
+    in_vain: usize,
+}
+
+impl Effort {
+    fn spend_in_vain(&mut self) {
+        self.left = self.left.saturating_sub(1);
+        self.in_vain += 1;
+    }
+}
+
 impl Broker {
     /// Sends a client what it can take: what is to be sent again, then what waits in its queue and
     /// what is retained for its new subscriptions, by turns.
@@ -29,13 +45,23 @@ impl Broker {
             return;
         };
         while self.has_room_for_backlog(connection) && self.resend(id, connection, now) {}
-        let mut topics = Limits::REPLAY_TOPICS;
-        loop {
-            let queued = self.send_queued(id, connection, now);
-            let replayed = self.replay(id, connection, &mut topics, now);
+        // The end of the turn sees to that, and nothing sooner, however often the client asks.
+        if self.sessions[id].in_refill {
+            return;
+        }
+        let mut effort = Effort {
+            left: Limits::EFFORT_PER_PUMP,
+            in_vain: 0,
+        };
+        while effort.left > 0 {
+            let queued = self.send_queued(id, connection, &mut effort, now);
+            let replayed = self.replay(id, connection, &mut effort, now);
             if !queued && !replayed {
                 break;
             }
+        }
+        if effort.left == 0 || effort.in_vain > 0 {
+            self.refill(id);
         }
     }
 
@@ -95,7 +121,13 @@ impl Broker {
     }
 
     /// Sends the first message of the queue, if its client can take it.
-    fn send_queued(&mut self, id: SessionId, connection: ConnectionId, now: Millis) -> bool {
+    fn send_queued(
+        &mut self,
+        id: SessionId,
+        connection: ConnectionId,
+        effort: &mut Effort,
+        now: Millis,
+    ) -> bool {
         let room = self.has_room_for_backlog(connection);
         let receive_maximum = self.connections[connection].receive_maximum;
         let session = &mut self.sessions[id];
@@ -121,12 +153,14 @@ impl Broker {
         if delivery.message.is_expired(now) {
             self.connections.counters.dropped += 1;
             self.journal.done(queue, sequence);
+            effort.spend_in_vain();
             return true;
         }
         // The rules may be others than when it was queued.
         let asked = self.authority.asked(delivery.message.topic());
         if !self.authority.allows(session, Access::Read, &asked) {
             self.journal.done(queue, sequence);
+            effort.spend_in_vain();
             return true;
         }
         let (connections, journal) = (&mut self.connections, &mut self.journal);
@@ -134,6 +168,9 @@ impl Broker {
         // A message of QoS 0 is done with when it has been sent.
         if sent != Sent::Yes || qos == QoS::AtMostOnce {
             self.journal.done(queue, sequence);
+        }
+        if sent != Sent::Yes {
+            effort.spend_in_vain();
         }
         self.note_unsent(id, sent);
         true
@@ -147,23 +184,25 @@ impl Broker {
         }
     }
 
-    /// Goes on with the first replay of a session. `topics` is how many may still be looked at;
-    /// when they are used up, the next turn goes on.
+    /// Goes on with the first replay of a session; when it was enough effort, the next turn goes
+    /// on with the second.
     fn replay(
         &mut self,
         id: SessionId,
         connection: ConnectionId,
-        topics: &mut usize,
+        effort: &mut Effort,
         now: Millis,
     ) -> bool {
         let session = &mut self.sessions[id];
-        if session.in_refill {
-            return false;
-        }
         let Some((place, mut replay)) = session.replays.pop() else {
             return false;
         };
-        let (progress, sent) = self.send_retained(&mut replay, id, connection, topics, now);
+        let before = effort.left;
+        let left = &mut effort.left;
+        let (progress, sent) = self.send_retained(&mut replay, id, connection, left, now);
+        // What it stopped at has yet to be sent.
+        let stopped = usize::from(progress == Progress::Blocked);
+        effort.in_vain += (before - effort.left).saturating_sub(sent + stopped);
         let session = &mut self.sessions[id];
         match progress {
             Progress::Done => {
@@ -172,11 +211,7 @@ impl Broker {
                 self.journal.no_replay(session.queue, topic, Some(replay));
             }
             Progress::Blocked => session.replays.put(place, replay),
-            Progress::Paused => {
-                session.replays.push(replay);
-                session.in_refill = true;
-                self.refill.push(id);
-            }
+            Progress::Paused => session.replays.push(replay),
         }
         progress == Progress::Done || sent > 0
     }

@@ -444,17 +444,18 @@ impl Broker {
     }
 
     fn say_what_is_beyond(&mut self) {
+        self.say_who_is_judged_by_nothing();
         let limits = &self.options.limits;
         let (sessions, retained) = (self.sessions.len(), self.retained.len());
         let bytes = self.retained.bytes();
         if sessions > limits.sessions_max {
-            warn!("There are {sessions} sessions, more than --global-max-clients allows.");
+            warn!("There are {sessions} sessions, more than global_max_clients allows.");
             self.stretched.sessions_max = sessions;
         }
         if retained > limits.retained_messages_max || bytes > limits.retained_bytes_max {
             warn!(
                 "There are {retained} retained messages of {bytes} bytes, more than \
-                 --max-retained-messages or --max-retained-bytes allow."
+                 max_retained_messages or max_retained_bytes allow."
             );
             let stretched = &mut self.stretched;
             stretched.retained_messages_max = retained.max(stretched.retained_messages_max);

@@ -84,6 +84,13 @@ impl Retained {
         self.by_topic.len()
     }
 
+    /// As who what there is was published, where that is known.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.by_topic
+            .iter()
+            .filter_map(|entry| entry.source.as_ref())
+    }
+
     /// Bytes of all messages.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -128,7 +135,7 @@ impl Retained {
             None => (self.len(), self.bytes),
         };
         if count >= limits.retained_messages_max || bytes + len > limits.retained_bytes_max {
-            let why = "the store for retained messages is full (--max-retained-messages, -bytes)";
+            let why = "the store for retained messages is full (max_retained_messages, _bytes)";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         Ok(())

@@ -118,7 +118,7 @@ impl Broker {
             self.journal.check()?;
         }
         if !existed && session.subscriptions.len() >= self.options.limits.subscriptions_max {
-            let why = "the client has as many subscriptions as --max-subscriptions allows";
+            let why = "the client has as many subscriptions as max_subscriptions allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));
         }
         let filter_bytes = session.filter_bytes + topic.byte_count();
@@ -250,7 +250,7 @@ impl Broker {
     }
 
     /// [MQTT-3.10.4-2] nothing new; [MQTT-3.10.4-3] what is under way goes on.
-    fn unsubscribe(
+    pub(super) fn unsubscribe(
         &mut self,
         session_id: SessionId,
         topic: SubscriptionTopic,

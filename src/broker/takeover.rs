@@ -84,18 +84,19 @@ impl Broker {
         let Some(recent) = self.takeovers.find(hash, now) else {
             return Ok(());
         };
+        // The interval may have been longer when it was noted.
+        recent.calm_at = recent.calm_at.min(now + at_will + interval);
         if recent.calm_at <= now + at_will {
             return Ok(());
         }
         if !std::mem::replace(&mut recent.is_named, true) {
-            let connections = &self.connections;
+            let (client_id, here) = (Printable(client_id), &self.connections[old].peer);
+            let address = &self.connections[id].peer;
             warn!(
-                "Client {} is at {} and wants to be at {} too, and has gone from one connection \
-                 to the other too often: each device needs an id of its own \
-                 (--takeover-interval says how often is too often).",
-                Printable(client_id),
-                connections[old].peer,
-                connections[id].peer,
+                client:% = client_id, address:% = address;
+                "Client {client_id} is at {here} and wants to be at {address} too, and has gone \
+                 from one connection to the other too often: each device needs an id of its own \
+                 (takeover_interval says how often is too often)."
             );
         }
         self.connections.counters.takeovers_refused += 1;
@@ -118,7 +119,11 @@ impl Broker {
         }
         self.connections.counters.takeovers += 1;
         let client_id = Printable(client_id);
-        warn!(target: NOTICE, "Client {client_id} already connected, closing old connection.");
+        let address = &self.connections[old].peer;
+        warn!(
+            target: NOTICE, client:% = client_id, address:% = address;
+            "Client {client_id} already connected, closing old connection."
+        );
         let why = "another connection uses this client id";
         self.refuse(old, Refusal::new(ReasonCode::SessionTakenOver, why), now);
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::access::{self, Entry};
 use super::connection::Phase;
 use super::deadlines::Millis;
 use super::limits::Limits;
@@ -89,25 +90,16 @@ impl Broker {
         if self.credentials(check).is_none() {
             return;
         }
-        let (id, now) = (check.connection, self.millis(now));
-        let bytes = std::mem::take(&mut self.connections[id].leftover);
-        self.no_longer_waits(check.ticket, bytes.len());
-        let connection = &mut self.connections[id];
-        connection.phase = Phase::AwaitConnect;
-        // It could say nothing that counts.
-        connection.last_packet = now;
-        let Some((connect, length)) = first_connect(&bytes, connection.version) else {
-            unreachable!("its credentials were just read");
-        };
+        let now = self.millis(now);
         match verdict {
             Verdict::Right => {
                 self.connections.counters.auth_accepted += 1;
-                let result = self.on_connect(id, connect, Vouched::Yes, now);
-                if self.settle(id, result, now) {
-                    self.take_in(id, &bytes[length..], now);
-                }
+                self.begin_anew(check, Vouched::Yes, now);
             }
             Verdict::WrongPassword | Verdict::UnknownUser | Verdict::TooMany => {
+                let id = check.connection;
+                let bytes = self.end_asking(check, now);
+                let (connect, _) = the_connect(&bytes, self.connections[id].version);
                 self.log_wrong(id, &connect, verdict);
                 self.connections.counters.auth_refused += 1;
                 self.refuse(id, refusal(verdict, connect.version), now);
@@ -115,10 +107,52 @@ impl Broker {
         }
     }
 
-    /// Whoever was asked is no longer there: all that wait are asked for again, in their order.
-    pub fn ask_again(&mut self) {
+    /// Whoever was asked is no longer there, and other options may hold: those that wait are let
+    /// in or refused, or asked for again, in their order.
+    pub fn ask_again(&mut self, now: Instant) {
+        let now = self.millis(now);
+        self.checks.asked.clear();
         let check = |(&ticket, &connection)| Check { ticket, connection };
-        self.checks.asked = self.checks.waiting.iter().map(check).collect();
+        let waiting: Vec<Check> = self.checks.waiting.iter().map(check).collect();
+        for check in waiting {
+            // Those before it may have taken its place.
+            if self.credentials(check).is_none() {
+                continue;
+            }
+            match self.needs_password(check.connection) {
+                true => self.checks.asked.push(check),
+                false => self.begin_anew(check, Vouched::No, now),
+            }
+        }
+    }
+
+    /// Whether the options that hold now let a client that waits in by its password only.
+    fn needs_password(&self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        let (connect, _) = the_connect(&connection.leftover, connection.version);
+        access::may_connect(self.listener(id), &connect) == Ok(Entry::ByPassword)
+    }
+
+    /// Its CONNECT counts now, and what came after it.
+    fn begin_anew(&mut self, check: Check, vouched: Vouched, now: Millis) {
+        let id = check.connection;
+        let bytes = self.end_asking(check, now);
+        let (connect, length) = the_connect(&bytes, self.connections[id].version);
+        let result = self.on_connect(id, connect, vouched, now);
+        if self.settle(id, result, now) {
+            self.take_in(id, &bytes[length..], now);
+        }
+    }
+
+    /// It waits no longer; returns what it has sent.
+    fn end_asking(&mut self, check: Check, now: Millis) -> Vec<u8> {
+        let connection = &mut self.connections[check.connection];
+        let bytes = std::mem::take(&mut connection.leftover);
+        connection.phase = Phase::AwaitConnect;
+        // It could say nothing that counts.
+        connection.last_packet = now;
+        self.no_longer_waits(check.ticket, bytes.len());
+        bytes
     }
 
     /// What this turn asks the shell.
@@ -199,6 +233,14 @@ fn first_connect(bytes: &[u8], version: Version) -> Option<(Connect<'_>, usize)>
     match packet::decode(bytes, version, Limits::CONNECT_PACKET_BYTES_MAX) {
         Ok(Some((Packet::Connect(connect), length))) => Some((connect, length)),
         _ => None,
+    }
+}
+
+/// The same of one whose credentials were just read.
+fn the_connect(bytes: &[u8], version: Version) -> (Connect<'_>, usize) {
+    match first_connect(bytes, version) {
+        Some(found) => found,
+        None => unreachable!("its credentials were just read"),
     }
 }
 

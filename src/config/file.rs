@@ -5,10 +5,13 @@
 //! order of their bytes, and works in the main file alone: so there are no loops.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 
-use crate::reload::Files;
+use super::Config;
+use super::obstacles::{self, Obstacles};
+use crate::reach;
+use crate::reload::{self, Files};
 
 /// A configuration is text by people; beyond this, all files together, it is something else.
 const BYTES_MAX: usize = 4 << 20;
@@ -31,6 +34,10 @@ pub trait Outside {
     fn is_user(&self, name: &str) -> bool;
     /// What there is to say of the files that say who may do what; or all that is wrong with them.
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>>;
+    /// What else a start would stumble upon.
+    fn obstacles(&self, _config: &Config) -> Obstacles {
+        Obstacles::default()
+    }
 }
 
 /// The real one.
@@ -40,14 +47,15 @@ pub struct System;
 impl Outside for System {
     fn read(&self, path: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(path)?;
+        let file = reload::open_file(path)?;
         file.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-        fs::read_dir(directory)?
+        fs::read_dir(directory)
+            .map_err(reach::explain)?
             .take(100 * FILES_MAX)
             .map(|entry| entry.map(name))
             .collect()
@@ -58,13 +66,14 @@ impl Outside for System {
     }
 
     fn is_root(&self) -> bool {
-        effective_uid() == Some(0)
+        is_root()
     }
 
     #[cfg(feature = "user")]
     fn is_user(&self, name: &str) -> bool {
         let found = crate::user::find(name).ok().flatten();
-        found.is_some_and(|user| effective_uid() == Some(user.uid))
+        let own = rustix::process::geteuid().as_raw();
+        found.is_some_and(|user| user.uid == own)
     }
 
     #[cfg(not(feature = "user"))]
@@ -75,13 +84,26 @@ impl Outside for System {
     fn check(&self, files: &Files) -> Result<Vec<String>, Vec<String>> {
         files.read().map(|fresh| fresh.sentences())
     }
+
+    fn obstacles(&self, config: &Config) -> Obstacles {
+        obstacles::obstacles(config)
+    }
 }
 
-fn effective_uid() -> Option<u32> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+#[cfg(feature = "user")]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where that cannot be known it is taken to be root, so that who asks for another user is told
+/// that there is no way to become that.
+#[cfg(not(feature = "user"))]
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     // Real, effective, saved.
-    line.split_whitespace().nth(1)?.parse().ok()
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .is_none_or(|uid| uid == "0")
 }
 
 /// A line that is neither empty nor a comment.
@@ -102,14 +124,26 @@ impl Line {
     }
 }
 
-/// The lines of a file, and of those that it includes.
-pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
-    let mut room = BYTES_MAX;
+/// What all files together have in common.
+struct Reading<'a> {
+    outside: &'a dyn Outside,
+    paths: &'a mut Vec<String>,
+    /// Bytes that they may still have.
+    room: usize,
+}
+
+/// The lines of a file, and of those that it includes; `paths` gets the names of all of them.
+pub fn read(path: &str, outside: &dyn Outside, paths: &mut Vec<String>) -> Vec<Line> {
+    let mut reading = Reading {
+        outside,
+        paths,
+        room: BYTES_MAX,
+    };
     let mut lines = Vec::new();
-    for mut line in read_one(path, outside, &mut room) {
+    for mut line in read_one(path, &mut reading) {
         let included = match &line.option {
             Ok((name, directory)) if name == "include_dir" && !directory.is_empty() => {
-                include(directory, outside, &mut room)
+                include(directory, &mut reading)
             }
             Ok(_) | Err(_) => Ok(Vec::new()),
         };
@@ -127,8 +161,8 @@ pub fn read(path: &str, outside: &dyn Outside) -> Vec<Line> {
     lines
 }
 
-fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<Vec<Line>, String> {
-    let names = outside.list(directory);
+fn include(directory: &str, reading: &mut Reading) -> Result<Vec<Line>, String> {
+    let names = reading.outside.list(directory);
     let mut names =
         names.map_err(|error| format!("include_dir {directory}: cannot be listed: {error}"))?;
     names.retain(|name| name.ends_with(".conf"));
@@ -141,7 +175,7 @@ fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<V
     let mut lines = Vec::new();
     for name in names {
         let path = format!("{}/{name}", directory.trim_end_matches('/'));
-        for line in read_one(&path, outside, room) {
+        for line in read_one(&path, reading) {
             let nested = matches!(&line.option, Ok((name, _)) if name == "include_dir");
             lines.push(match nested {
                 true => Line::wrong(&line.place, "include_dir: works in the main file only"),
@@ -153,16 +187,17 @@ fn include(directory: &str, outside: &dyn Outside, room: &mut usize) -> Result<V
 }
 
 /// Of all files together, no more than `room` is read.
-fn read_one(path: &str, outside: &dyn Outside, room: &mut usize) -> Vec<Line> {
-    let bytes = match outside.read(path, *room + 1) {
+fn read_one(path: &str, reading: &mut Reading) -> Vec<Line> {
+    reading.paths.push(path.to_string());
+    let bytes = match reading.outside.read(path, reading.room + 1) {
         Ok(bytes) => bytes,
         Err(error) => return vec![Line::wrong(path, format!("cannot be read: {error}"))],
     };
-    let Some(left) = room.checked_sub(bytes.len()) else {
+    let Some(left) = reading.room.checked_sub(bytes.len()) else {
         let sentence = format!("is more than {BYTES_MAX} bytes, with what came before");
         return vec![Line::wrong(path, sentence)];
     };
-    *room = left;
+    reading.room = left;
     let (mut lines, mut faults) = (Vec::new(), 0);
     for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let option = match parse(bytes) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use crate::broker::limits::{Limits, ListenerOptions};
-use crate::net::{Host, ListenerAddress};
+use crate::net::{Domain, Host, ListenerAddress};
 
 const PORT: u16 = 1883;
 /// More than any machine has use for.
@@ -76,14 +76,20 @@ impl Draft {
             (Host::Unix(_), None) => " of this machine that may open the socket",
             (Host::Any | Host::Named(_) | Host::Passed, None) => "",
         };
-        let interface = self.address.interface.as_ref();
-        let interface = interface.filter(|_| self.heeds("bind-interface"));
-        let by = interface.map_or(String::new(), |name| format!(" that comes in by {name}"));
+        let by = self
+            .interface()
+            .map_or(String::new(), |name| format!(" that comes in by {name}"));
         let how = match self.options.versions.is_empty() {
             true => "",
             false => " with its version of MQTT",
         };
         format!("every client{whence}{by}{how}")
+    }
+
+    /// The only one that clients can come in by.
+    fn interface(&self) -> Option<&str> {
+        let interface = self.address.interface.as_deref();
+        interface.filter(|_| self.heeds("bind-interface"))
     }
 
     /// As it stands behind `listener`.
@@ -98,6 +104,26 @@ impl Draft {
             Host::Passed => String::new(),
         }
     }
+
+    /// What it is known by from start to start: all that tells it from others.
+    fn name(&self) -> String {
+        let mut name = self.address();
+        let domain = self.address.domain;
+        if let Some(domain) = domain.filter(|_| self.heeds("socket-domain")) {
+            name += match domain {
+                Domain::IPv4 => " ipv4",
+                Domain::IPv6 => " ipv6",
+            };
+        }
+        if let Some(interface) = self.interface() {
+            name += &format!(" by {interface}");
+        }
+        if self.address.proxy.is_some() {
+            name += " behind a proxy";
+        }
+        name
+    }
+
     /// Takes over what was set for another.
     fn set_like(&mut self, other: &Draft) {
         self.address.domain = other.address.domain;
@@ -220,7 +246,7 @@ impl Config {
                 draft.acl_file.clone_from(&self.acl_file);
             }
             draft.options.passwords = draft.password_file.is_some();
-            draft.options.name = draft.address().into();
+            draft.options.name = draft.name().into();
         }
         let limits = &mut self.broker.limits;
         let options = || self.drafts.iter().map(|draft| &draft.options);
@@ -241,6 +267,9 @@ impl Config {
     /// Who can connect to a listener, and why, in one sentence.
     pub fn who_can_connect(&self, index: usize) -> String {
         let draft = &self.drafts[index];
+        if draft.options.is_gone {
+            return "nobody can connect (it is not there any more)".to_string();
+        }
         let who = draft.whom();
         let set = draft.allow_anonymous.or(self.allow_anonymous).is_some();
         let anonymous = match draft.allow_anonymous {

@@ -3,11 +3,12 @@
 //! `settings.rs` is the table, `setting.rs` what a row says, `value.rs` and `values.rs` what values
 //! look like; `flags.rs` and `file.rs` are the two forms that settings come in, `read.rs` brings
 //! them together, `listener.rs` has what each listener has of its own, `report.rs` tells of it all,
-//! `reload.rs` has what of it can change while midge runs.
+//! `obstacles.rs` what else would stop a start, `reload.rs` what of it can change while midge runs.
 
 mod file;
 mod flags;
 mod listener;
+mod obstacles;
 mod read;
 mod reload;
 mod report;
@@ -26,7 +27,8 @@ use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
 use listener::Draft;
-use read::Given;
+pub use obstacles::Obstacles;
+use read::{Given, Verdict};
 use setting::Scope;
 pub use table::{Row, rows};
 
@@ -67,6 +69,8 @@ pub struct Config {
     is_local: bool,
     per_listener: bool,
     is_root: bool,
+    /// The file, and those that it includes.
+    paths: Vec<String>,
     /// All that was given, in the order in which it was read.
     given: Vec<Given>,
     /// Of the setting that is being read: where it stands, and what is to be said of it.
@@ -99,6 +103,8 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Fault {
     pub sentence: String,
+    /// What else is, a line each.
+    pub more: Vec<String>,
     pub in_file: bool,
 }
 
@@ -107,6 +113,7 @@ impl Fault {
         let sentence = in_one_line(&sentence);
         Fault {
             sentence,
+            more: Vec::new(),
             in_file: false,
         }
     }
@@ -150,6 +157,7 @@ impl Default for Config {
             is_local: true,
             per_listener: false,
             is_root: false,
+            paths: Vec::new(),
             given: Vec::new(),
             here: String::new(),
             aside: None,
@@ -193,12 +201,22 @@ impl Config {
         Ok(())
     }
 
+    /// Where a setting stands that is in force and can be given once, for errors.
+    pub fn origin(&self, name: &str) -> String {
+        let is_it = |given: &&Given| {
+            given.verdict == Verdict::Honoured && given.name.replace('_', "-") == name
+        };
+        let given = self.given.iter().find(is_it);
+        given.map_or_else(|| format!("--{name}"), |given| given.origin.clone())
+    }
+
     /// What says who may do what.
     pub fn files(&self) -> Files {
         let of_draft = |draft: &Draft| ListenerFiles {
             listener: draft.address.origin.clone(),
             passwords: draft.password_file.clone(),
             acl: draft.acl_file.clone(),
+            is_gone: draft.options.is_gone,
         };
         Files(self.drafts.iter().map(of_draft).collect())
     }
@@ -206,10 +224,10 @@ impl Config {
     /// What SIGHUP may read again, whichever listener it is for.
     pub fn paths_read(&self) -> impl Iterator<Item = &str> {
         let is_read = |given: &&Given| READ.contains(&given.name.replace('-', "_").as_str());
-        self.given
-            .iter()
-            .filter(is_read)
-            .map(|given| given.text.as_str())
+        let named = self.given.iter().filter(is_read);
+        let named = named.map(|given| given.text.as_str());
+        // What is included may be a link to anywhere.
+        named.chain(self.paths.iter().map(String::as_str))
     }
 
     /// Whom root is to become once the ports are open; without a word of it in the file the one
@@ -228,6 +246,8 @@ impl Config {
             _ => Destination::parse(text)?,
         };
         if !self.log.destinations.contains(&destination) {
+            let origin = self.here.clone();
+            self.log.origins.push((destination.clone(), origin));
             self.log.destinations.push(destination);
         }
         Ok(())

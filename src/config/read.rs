@@ -24,6 +24,8 @@ const LOCATION: &str = "MOSQUITTO_PERSISTENCE_LOCATION";
 pub struct Given {
     /// `--max-qos`, or `file:line`.
     pub place: String,
+    /// The flag or the line as a whole, for errors.
+    pub origin: String,
     /// As it is called there; empty for a line that is none.
     pub name: String,
     pub text: String,
@@ -91,8 +93,12 @@ pub fn read(arguments: &[String], outside: &dyn Outside) -> Result<Command, Faul
     if matches.opt_present("test-config") {
         return Ok(config.test(outside, is_faulty, completed.err()));
     }
-    if let Some(given) = config.given.iter().find(|given| given.is_wrong()) {
-        return Err(Fault::file(given.to_string()));
+    let mut wrong = config.given.iter().filter(|given| given.is_wrong());
+    if let Some(first) = wrong.next() {
+        return Err(Fault {
+            more: wrong.map(Given::to_string).collect(),
+            ..Fault::file(first.to_string())
+        });
     }
     completed.map_err(|sentence| match config.file {
         None => Fault::flags(sentence),
@@ -113,10 +119,14 @@ impl Config {
         let mut incomplete = incomplete;
         let mut known = Vec::new();
         if incomplete.is_none() {
+            let obstacles = outside.obstacles(self);
+            let mut faults = obstacles.faults;
             match outside.check(&self.files()) {
                 Ok(sentences) => known = sentences,
-                Err(faults) => incomplete = Some(faults.join("\n")),
+                Err(mut wrong) => faults.append(&mut wrong),
             }
+            known.extend(obstacles.missing);
+            incomplete = (!faults.is_empty()).then(|| faults.join("\n"));
         }
         let is_good = !is_faulty && incomplete.is_none();
         let text = report::test(self, &known, incomplete);
@@ -164,6 +174,7 @@ impl Config {
             return Err(format!("{LOCATION}: must not contain control characters"));
         }
         self.persistence_location.clone_from(&text);
+        self.here = format!("{LOCATION}={text}");
         self.note(LOCATION, name, &text, Verdict::Honoured);
         seen.insert((None, name), LOCATION.to_string());
         Ok(())
@@ -171,7 +182,10 @@ impl Config {
 
     fn read_file(&mut self, path: &str, outside: &dyn Outside, first: &Seen) {
         let mut seen = Seen::new();
-        for Line { place, option } in file::read(path, outside) {
+        let mut paths = Vec::new();
+        let lines = file::read(path, outside, &mut paths);
+        self.paths = paths;
+        for Line { place, option } in lines {
             match option {
                 Err(sentence) => self.note(&place, "", "", Verdict::Wrong(sentence)),
                 Ok((name, text)) => {
@@ -301,6 +315,7 @@ impl Config {
     fn note(&mut self, place: &str, name: &str, text: &str, verdict: Verdict) {
         self.given.push(Given {
             place: in_one_line(place),
+            origin: self.here.clone(),
             name: name.to_string(),
             text: text.to_string(),
             verdict,

@@ -1,10 +1,11 @@
 //! A configuration that takes the place of another while midge runs.
 //!
-//! What was opened at the start stays as it is: listeners, the store, the pid file, the user. All
-//! else is as the new one says.
+//! What was opened at the start stays as it is: listeners, the store, the pid file, the user, the
+//! sandbox. All else is as the new one says.
 
 use super::Config;
-use super::read::Verdict;
+use super::listener::Draft;
+use super::read::{Given, Verdict, canonical};
 use crate::net::ListenerAddress;
 
 impl Config {
@@ -20,6 +21,7 @@ impl Config {
             daemon: self.daemon,
             persistence: self.persistence,
             persistence_location: self.persistence_location.clone(),
+            sandbox: self.sandbox,
             ..new.clone()
         };
         if new.persistence != self.persistence {
@@ -35,56 +37,58 @@ impl Config {
             ),
             ("pid-file", new.pid_file != self.pid_file),
             ("user", new.user != self.user),
+            ("sandbox", new.sandbox != self.sandbox),
         ] {
             if is_new {
-                let name = self.name(name);
-                waits.push(format!("{name} is another: it counts from the next start"));
+                waits.push(new.is_another(name));
             }
         }
         self.keep_listeners(&new, &mut running, &mut waits);
         (running, waits)
     }
 
-    /// Each listener that is open has the options of the one that is the same in `new`, if there
-    /// is one.
+    /// Of a setting that is another here than it was: where it stands, if anywhere.
+    fn is_another(&self, name: &str) -> String {
+        let option = name.replace('-', "_");
+        let says_it = |given: &&Given| {
+            let name = given.name.replace('-', "_");
+            canonical(&name) == option && !matches!(given.verdict, Verdict::Ignored(_))
+        };
+        let name = self.name(name);
+        match self.given.iter().find(says_it) {
+            Some(Given { place, .. }) => {
+                format!("{place}: {name} is another: it counts from the next start")
+            }
+            None => format!("{name} is not given any more: that counts from the next start"),
+        }
+    }
+
+    /// Each listener that is open has the options of the one that is at the same place in `new`, or
+    /// of one that has its port or its path; without one, nobody comes in by it any more.
     fn keep_listeners(&self, new: &Config, running: &mut Config, waits: &mut Vec<String>) {
         running.listeners.clear();
         running.drafts.clear();
         running.broker.listeners.clear();
-        let mut taken = vec![false; new.listeners.len()];
-        for (index, old) in self.listeners.iter().enumerate() {
-            let same = |(place, address): &(usize, &ListenerAddress)| {
-                !taken[*place] && address.is_same_place(old)
-            };
-            let (from, place) = match new.listeners.iter().enumerate().find(same) {
-                Some((place, _)) => {
-                    taken[place] = true;
-                    (new, place)
-                }
+        let matches = self.matches(new);
+        for (index, found) in matches.iter().enumerate() {
+            let draft = match found {
+                Some(place) => self.keep_place(index, &new.drafts[*place], waits),
                 None => {
-                    let origin = &old.origin;
+                    let origin = &self.listeners[index].origin;
                     waits.push(format!(
-                        "{origin} is not there any more: it is closed at the next start"
+                        "{origin} is not there any more: it is closed at the next start, and \
+                         refuses those who come until then"
                     ));
-                    (self, index)
+                    self.without_place(index, new)
                 }
             };
-            running.listeners.push(from.listeners[place].clone());
-            running.drafts.push(from.drafts[place].clone());
-            let mut options = from.broker.listeners[place].clone();
-            // Topics of sessions and retained messages begin with it.
-            let mounted = self.broker.listeners[index].mount_point.clone();
-            if options.mount_point != mounted {
-                let origin = &old.origin;
-                waits.push(format!(
-                    "{origin}: mount_point is another: it counts from the next start"
-                ));
-                options.mount_point = mounted;
-            }
-            running.broker.listeners.push(options);
+            running.listeners.push(draft.address.clone());
+            running.broker.listeners.push(draft.options.clone());
+            running.drafts.push(draft);
         }
-        for (address, _) in new.listeners.iter().zip(taken).filter(|(_, taken)| !taken) {
-            let origin = &address.origin;
+        let is_new = |place: &usize| !matches.contains(&Some(*place));
+        for place in (0..new.listeners.len()).filter(is_new) {
+            let origin = &new.listeners[place].origin;
             waits.push(format!("{origin} is new: it counts from the next start"));
         }
         // The server's are the most that any of them gives.
@@ -95,6 +99,92 @@ impl Config {
                 .topic_alias_max_broker
                 .max(options.topic_alias_max_broker);
         }
+    }
+
+    /// For each listener the one of `new` that is meant: whatever else fits, the same place first.
+    fn matches(&self, new: &Config) -> Vec<Option<usize>> {
+        let mut found = vec![None; self.listeners.len()];
+        let fits = [
+            ListenerAddress::is_same_place,
+            ListenerAddress::is_same_address,
+            ListenerAddress::is_same_port,
+        ];
+        for fits in fits {
+            for (index, old) in self.listeners.iter().enumerate() {
+                if found[index].is_some() {
+                    continue;
+                }
+                let places = 0..new.listeners.len();
+                let mut free = places.filter(|place| !found.contains(&Some(*place)));
+                found[index] = free.find(|place| fits(&new.listeners[*place], old));
+            }
+        }
+        found
+    }
+
+    /// The options of `new` where `index` is open.
+    fn keep_place(&self, index: usize, new: &Draft, waits: &mut Vec<String>) -> Draft {
+        let old = &self.drafts[index];
+        let origin = new.address.origin.clone();
+        let mut draft = new.clone();
+        draft.address = ListenerAddress {
+            origin: origin.clone(),
+            ..self.listeners[index].clone()
+        };
+        draft.options.name = old.options.name.clone();
+        // Topics of sessions and retained messages begin with it.
+        draft.options.mount_point = old.options.mount_point.clone();
+        let (was, is) = (&old.address, &new.address);
+        for (name, is_other) in [
+            ("enable-proxy-protocol", was.proxy != is.proxy),
+            ("socket-domain", was.domain != is.domain),
+            ("bind-interface", was.interface != is.interface),
+            ("socket-owner", was.file.owner != is.file.owner),
+            ("socket-group", was.file.group != is.file.group),
+            ("socket-mode", was.file.mode != is.file.mode),
+            (
+                "mount-point",
+                old.options.mount_point != new.options.mount_point,
+            ),
+        ] {
+            if is_other {
+                let place = new.given.get(name).map_or(&origin, |(_, place)| place);
+                let name = self.name(name);
+                waits.push(format!(
+                    "{place}: {name} is another: it counts from the next start"
+                ));
+            }
+        }
+        if was.host != is.host {
+            waits.push(format!(
+                "{origin}: the address is another: it counts from the next start"
+            ));
+        }
+        // Who may come in there may not be who may come in here.
+        let opens = !old.options.allow_anonymous || old.options.passwords && !new.options.passwords;
+        if !is.is_same_place(was) && new.options.allow_anonymous && opens {
+            draft.options.allow_anonymous = false;
+            waits.push(format!(
+                "{origin}: it is for another place that {} is true: there it counts from the \
+                 next start",
+                self.name("allow-anonymous")
+            ));
+        }
+        draft
+    }
+
+    /// The listener at `index`, which is open and should not be. Who is connected stays, under the
+    /// rules of all, or its own as long as they can be read.
+    fn without_place(&self, index: usize, new: &Config) -> Draft {
+        let mut draft = self.drafts[index].clone();
+        draft.password_file = None;
+        draft.options.passwords = false;
+        draft.options.allow_anonymous = false;
+        draft.options.is_gone = true;
+        if new.acl_file.is_some() || !new.per_listener {
+            draft.acl_file.clone_from(&new.acl_file);
+        }
+        draft
     }
 
     /// Who can connect to listeners where that is another than it was, in sentences.

@@ -105,6 +105,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "retain-available", short: NONE, scope: Scope::Global, kind: Bool, default: "true",
         help: "keep retained messages",
         effect: Global(|c, v| { c.broker.retain_available = v.bool(); Ok(()) }) },
+    Setting { name: "check-retain-source", short: NONE, scope: Scope::Global, kind: Bool, default: "true",
+        help: "send what is retained only as long as its publisher may still write it, by the ACL",
+        effect: Global(|c, v| { c.broker.check_retain_source = v.bool(); Ok(()) }) },
     Setting { name: "max-retained-messages", short: NONE, scope: Scope::Global, kind: Number(0, U32, "N"), default: "1000000",
         help: "retained messages; 0 for any number",
         effect: Global(|c, v| { c.broker.limits.retained_messages_max = v.limit(); Ok(()) }) },
@@ -206,7 +209,7 @@ pub const SETTINGS: &[Setting] = &[
         help: "begin each line with the time",
         effect: Global(|c, v| { c.log.timestamp = v.bool(); Ok(()) }) },
     Setting { name: "log-timestamp-format", short: NONE, scope: Scope::Global, kind: Text("FORMAT"), default: "%Y-%m-%dT%H:%M:%SZ",
-        help: "the time, in UTC, as strftime writes it",
+        help: "the time as strftime writes it, in UTC (Mosquitto: local time)",
         effect: Global(|c, v| { c.log.time_format = TimeFormat::parse(&v.text())?; Ok(()) }) },
     Setting { name: "quiet", short: "q", scope: Program, kind: Flag, default: NONE,
         help: "log nothing",
@@ -334,7 +337,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::missing(Bridge, "bridge-reload-type", Texts("VALUE"), NONE, BRIDGE),
 
     // Nothing depends on them.
-    Setting::ignored(Scope::Global, "check-retain-source", Bool, "there are no rules yet that a publisher could have lost a right by"),
     Setting::ignored(Plugin, "auth-plugin-deny-special-chars", Bool, "there are no plugins to ask"),
     Setting::ignored(Scope::Global, "enable-control-api", Bool, "there are no control topics"),
     Setting::ignored(Scope::Global, "websockets-log-level", Text("LEVEL"), "it is for a library that midge does not use"),

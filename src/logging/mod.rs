@@ -33,6 +33,8 @@ pub struct LogOptions {
     pub types: Vec<LogType>,
     /// Empty for the default.
     pub destinations: Vec<Destination>,
+    /// The flag or the line that asked for each, for errors.
+    pub origins: Vec<(Destination, String)>,
     /// Of syslog, the number of a LOCAL one.
     pub facility: Option<u8>,
     pub timestamp: bool,
@@ -45,6 +47,7 @@ impl Default for LogOptions {
         LogOptions {
             types: Vec::new(),
             destinations: Vec::new(),
+            origins: Vec::new(),
             facility: None,
             timestamp: true,
             time_format: TimeFormat::default(),
@@ -62,6 +65,11 @@ impl LogOptions {
         if all.is_empty() && had > 0 {
             all.push(Destination::None);
         }
+    }
+
+    fn origin(&self, destination: &Destination) -> String {
+        let asked = self.origins.iter().find(|(asked, _)| asked == destination);
+        asked.map_or("--log-dest".to_string(), |(_, origin)| origin.clone())
     }
 
     /// Whether lines go to topics.

@@ -2,13 +2,17 @@
 //! line. It says so once, and again when it is over, to the others.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 
 use super::LogOptions;
 use super::kinds::LogType;
 use super::syslog::{self, Syslog};
+use crate::reach;
+
+/// Of Linux, on all processors but MIPS, PA-RISC and SPARC; std has no name for it.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// Lines that wait to be published; those beyond are left out.
 const WAITING_MAX: usize = 1_000;
@@ -75,6 +79,8 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Sink {
     to: To,
+    /// Who asked for it.
+    origin: String,
     /// Lines that it did not take, since it took none.
     lost: u64,
 }
@@ -84,7 +90,7 @@ enum To {
     Stderr,
     Stdout,
     File(LogFile),
-    Syslog(Syslog, String),
+    Syslog(Syslog),
     Topic(VecDeque<(LogType, Vec<u8>)>),
 }
 
@@ -105,14 +111,13 @@ impl Sink {
         options: &LogOptions,
         is_open: impl Fn(&str) -> bool,
     ) -> Result<Option<Sink>, String> {
+        let origin = options.origin(destination);
         let to = match destination {
             Destination::Stderr => To::Stderr,
             Destination::Stdout => To::Stdout,
             Destination::None => return Ok(None),
             Destination::Topic => To::Topic(VecDeque::new()),
-            Destination::Syslog(path) => {
-                To::Syslog(Syslog::new(path, options.facility), path.clone())
-            }
+            Destination::Syslog(path) => To::Syslog(Syslog::new(path, options.facility)),
             Destination::File(path) => match open_file(path) {
                 Ok((file, is_new)) => To::File(LogFile {
                     path: path.clone(),
@@ -124,10 +129,14 @@ impl Sink {
                     file: None,
                     is_new: false,
                 }),
-                Err(error) => return Err(format!("--log-dest file {path}: {error}")),
+                Err(error) => return Err(format!("{origin}: {error}")),
             },
         };
-        Ok(Some(Sink { to, lost: 0 }))
+        Ok(Some(Sink {
+            to,
+            origin,
+            lost: 0,
+        }))
     }
 
     /// Whether it writes to that file.
@@ -188,7 +197,7 @@ impl Sink {
             return None;
         };
         let error = open_file(path).err()?;
-        Some(format!("--log-dest file {path}: {error}"))
+        Some(format!("{}: {error}", self.origin))
     }
 
     /// A file that was made here becomes the property of the user who will have to open it again.
@@ -210,7 +219,7 @@ impl Sink {
             To::Stderr => io::stderr().write_all(line.text).or(Ok(())),
             To::Stdout => io::stdout().write_all(line.text).or(Ok(())),
             To::File(log) => log.write(line.text, self.lost > 0),
-            To::Syslog(syslog, _) => {
+            To::Syslog(syslog) => {
                 let message = line.text[line.head.start..].trim_ascii_end();
                 syslog.write(line.head.log_type.severity(), message, line.head.seconds)
             }
@@ -219,13 +228,13 @@ impl Sink {
         let Err(error) = written else {
             let lost = std::mem::take(&mut self.lost);
             return (lost > 0).then(|| {
-                let name = self.name();
+                let name = &self.origin;
                 Trouble::Ends(format!("{name}: lines are taken again; {lost} are missing"))
             });
         };
         self.lost += 1;
         (self.lost == 1).then(|| {
-            let name = self.name();
+            let name = &self.origin;
             Trouble::Begins(format!("{name}: lines are lost: {error}"))
         })
     }
@@ -235,16 +244,6 @@ impl Sink {
         match &mut self.to {
             To::Topic(waiting) => Some(waiting),
             To::Stderr | To::Stdout | To::File(_) | To::Syslog(..) => None,
-        }
-    }
-
-    fn name(&self) -> String {
-        match &self.to {
-            To::Stderr => "--log-dest stderr".to_string(),
-            To::Stdout => "--log-dest stdout".to_string(),
-            To::File(log) => format!("--log-dest file {}", log.path),
-            To::Syslog(_, path) => format!("--log-dest syslog {path}"),
-            To::Topic(_) => "--log-dest topic".to_string(),
         }
     }
 }
@@ -276,13 +275,21 @@ fn keep_for_topics(waiting: &mut VecDeque<(LogType, Vec<u8>)>, line: Line) -> io
 /// Opens it at its end; says whether it had to be made.
 ///
 /// Nothing is made through a symbolic link: its directory may belong to the user that root becomes,
-/// who would be given a file anywhere.
+/// who would be given a file anywhere. Nor is anything opened through a link of theirs that they
+/// could not open themselves.
 fn open_file(path: &str) -> io::Result<(File, bool)> {
+    find_or_make(path).map_err(reach::explain)
+}
+
+fn find_or_make(path: &str) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
-    options.append(true);
+    // Not for everybody: who is connected, from where, and what they are called.
+    options.append(true).mode(0o600);
+    // A pipe that nobody reads is an error, and one that is full costs lines: nothing waits.
+    options.custom_flags(O_NONBLOCK);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => return Ok((opened?, false)),
+        opened => return Ok((trusted(opened?, path)?, false)),
     }
     match options.create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -292,10 +299,22 @@ fn open_file(path: &str) -> io::Result<(File, bool)> {
     }
 }
 
+/// The file that `path` names itself, or by a link of root or of whom the file belongs to.
+fn trusted(file: File, path: &str) -> io::Result<File> {
+    let (it, named) = (file.metadata()?, fs::symlink_metadata(path)?);
+    let is_named = (it.dev(), it.ino()) == (named.dev(), named.ino());
+    let is_led_to = named.is_symlink() && (named.uid() == 0 || named.uid() == it.uid());
+    match is_named || is_led_to {
+        true => Ok(file),
+        false => Err(io::Error::other(
+            "it is a symbolic link, neither of root nor of whom that file belongs to",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, lchown, symlink};
     use std::process;
 
     use super::*;
@@ -318,6 +337,13 @@ mod tests {
             file.write_all(b"x").unwrap();
         }
         assert_eq!(fs::read(path("elsewhere")).unwrap(), b"xx");
+        // Not if it is of somebody who does not own what it leads to.
+        if lchown(path("link"), Some(1), None).is_ok() {
+            let error = open_file(&path("link")).unwrap_err().to_string();
+            assert!(error.contains("neither of root nor of whom"), "{error}");
+            chown(path("elsewhere"), Some(1), None).unwrap();
+            assert!(open_file(&path("link")).is_ok());
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -86,6 +86,21 @@ impl ListenerAddress {
         *self == other
     }
 
+    /// Whether both ask for the same port of the same address, or the same path.
+    pub fn is_same_address(&self, other: &ListenerAddress) -> bool {
+        self.port == other.port && self.host == other.host
+    }
+
+    /// Whether both ask for the same port, or the same path.
+    pub fn is_same_port(&self, other: &ListenerAddress) -> bool {
+        match (&self.host, &other.host) {
+            (Host::Unix(path), Host::Unix(other)) => path == other,
+            (Host::Passed, Host::Passed) => true,
+            (Host::Unix(_) | Host::Passed, _) | (_, Host::Unix(_) | Host::Passed) => false,
+            (Host::Loopback | Host::Any | Host::Named(_), _) => self.port == other.port,
+        }
+    }
+
     /// The addresses that this comes to.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, BindError> {
         let port = self.port;
@@ -135,7 +150,7 @@ impl BindError {
     pub fn new(asked: &ListenerAddress, address: &str, error: &io::Error) -> BindError {
         let remedy = match (error.kind(), &asked.interface) {
             (io::ErrorKind::AddrInUse, _) => {
-                "another program listens there; stop it or take another port"
+                "another listener or program has it; take another port, or stop that"
             }
             (io::ErrorKind::PermissionDenied, Some(_)) => {
                 "neither ports below 1024 nor, before Linux 5.7, interfaces are for all; \

@@ -40,12 +40,12 @@ pub struct Listener {
     /// Connections are waiting, for want of a descriptor.
     pub starved: bool,
     reserve: Option<File>,
-    ipv6_only: bool,
+    turns_ipv4_away: bool,
     /// How many more must be accepted until an episode without descriptors, which was logged, is
     /// over; 0 outside of one.
     exhausted: u32,
     /// Of a Unix socket that we have made.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// What connections come from.
@@ -120,9 +120,9 @@ impl Listener {
                 has_more: false,
                 starved: false,
                 reserve: reserve(),
-                ipv6_only: asked.domain == Some(Domain::IPv6),
+                turns_ipv4_away: sockets::IPV6_TAKES_IPV4 && asked.domain == Some(Domain::IPv6),
                 exhausted: 0,
-                _file: file,
+                file,
             }
         };
         Ok(sockets.into_iter().map(listener).collect())
@@ -131,6 +131,11 @@ impl Listener {
     /// Where it listens, in words.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The file that goes with it.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(SocketFile::path)
     }
 
     /// For those who connect from now on.
@@ -160,8 +165,9 @@ impl Listener {
     pub fn accept(&mut self) -> Accepted {
         loop {
             let error = match self.socket.accept() {
-                // Its IPv6 socket for all addresses would take IPv4 too.
-                Ok((_, peer)) if self.ipv6_only && peer.ip().is_some_and(|ip| ip.is_ipv4()) => {
+                Ok((_, peer))
+                    if self.turns_ipv4_away && peer.ip().is_some_and(|ip| ip.is_ipv4()) =>
+                {
                     continue;
                 }
                 Ok((stream, peer)) => {
@@ -242,9 +248,9 @@ fn bind_tcp(asked: &ListenerAddress) -> Result<Vec<Opened>, BindError> {
                 port = its_port;
                 opened.push((Acceptor::Tcp(socket), None));
             }
-            // The IPv6 socket for all addresses has IPv4's as well.
             Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
+                if sockets::IPV6_TAKES_IPV4
+                    && error.kind() == io::ErrorKind::AddrInUse
                     && asked.host == Host::Any
                     && !opened.is_empty() => {}
             Err(error) if is_decisive(&error) => {

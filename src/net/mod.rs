@@ -20,8 +20,10 @@ mod socket_file;
 #[cfg_attr(not(feature = "sockets"), path = "plain_sockets.rs")]
 mod sockets;
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -80,13 +82,16 @@ pub trait Keeper {
 
 /// Checks the passwords that a turn asks for, without holding up the others: what takes long is
 /// done a little in each turn.
-pub trait Gate {
+pub trait Gate: Any {
     /// Takes in what `turn` asks for, goes on with what is waiting, and tells the broker what it
     /// has found.
     fn check(&mut self, broker: &mut Broker, turn: &Turn, now: Instant);
 
     /// When it can go on.
     fn deadline(&self) -> Option<Instant>;
+
+    /// It takes the place of that one, and knows what that one knew, as far as it still counts.
+    fn follow(&mut self, before: Box<dyn Gate>);
 }
 
 /// What goes on beside serving: the log, the service manager, what signals ask for.
@@ -197,6 +202,11 @@ impl Server {
         Ok(places)
     }
 
+    /// Files that are removed in the end: of Unix sockets that were opened, not passed.
+    pub fn socket_files(&self) -> impl Iterator<Item = &Path> {
+        self.listeners.iter().filter_map(Listener::file)
+    }
+
     /// Every byte that comes from `stream` is that notice: how signals get into the loop.
     pub fn watch(&mut self, mut stream: UnixStream, notice: Notice) -> io::Result<()> {
         let token = Token(FIRST_NOTICE + self.notices.len());
@@ -207,10 +217,13 @@ impl Server {
         Ok(())
     }
 
-    /// Who checks passwords from now on; whoever waits is asked for again.
-    pub fn set_gate(&mut self, gate: Option<Box<dyn Gate>>) {
+    /// Who checks passwords from now on; whoever waits is asked for again, if need be.
+    pub fn set_gate(&mut self, mut gate: Option<Box<dyn Gate>>, now: Instant) {
+        if let (Some(gate), Some(before)) = (&mut gate, self.gate.take()) {
+            gate.follow(before);
+        }
         self.gate = gate;
-        self.broker.ask_again();
+        self.broker.ask_again(now);
     }
 
     /// Who looks after what is no socket's.

@@ -15,6 +15,8 @@ use mio::net::{TcpListener, UnixListener};
 use super::listener::Acceptor;
 
 pub const CAN_BE_PASSED: bool = false;
+/// The IPv6 socket for all addresses has IPv4's as well, and std cannot tell it not to.
+pub const IPV6_TAKES_IPV4: bool = true;
 
 /// There is no interface here: the setting is refused.
 pub fn tcp(address: SocketAddr, _: Option<&str>) -> io::Result<TcpListener> {

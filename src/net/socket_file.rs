@@ -58,21 +58,33 @@ impl SocketFile {
         })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it to those it is for.
     pub fn hand_over(&self, asked: &ListenerAddress) -> Result<(), String> {
-        let id = |name: &Option<String>, file, what| {
-            let name = name.as_deref();
-            name.map(|name| find_id(name, file, what)).transpose()
-        };
-        let FileOptions { owner, group, .. } = &asked.file;
-        let owner = id(owner, "/etc/passwd", "user")?.or(asked.user.map(|(uid, _)| uid));
-        let group = id(group, "/etc/group", "group")?.or(asked.user.map(|(_, gid)| gid));
+        let (owner, group) = asked.file.ids()?;
+        let owner = owner.or(asked.user.map(|(uid, _)| uid));
+        let group = group.or(asked.user.map(|(_, gid)| gid));
         if owner.is_none() && group.is_none() {
             return Ok(());
         }
         sockets::give(&self.path, owner, group).map_err(|error| {
             format!("its owner cannot be set: {error}; only root may give files away")
         })
+    }
+}
+
+impl FileOptions {
+    /// The numbers of owner and group, where there are any of those names.
+    pub(crate) fn ids(&self) -> Result<(Option<u32>, Option<u32>), String> {
+        let id = |name: &Option<String>, file, what| {
+            let name = name.as_deref();
+            name.map(|name| find_id(name, file, what)).transpose()
+        };
+        let owner = id(&self.owner, "/etc/passwd", "user")?;
+        Ok((owner, id(&self.group, "/etc/group", "group")?))
     }
 }
 

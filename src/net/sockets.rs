@@ -17,12 +17,17 @@ use super::listener::Acceptor;
 const BACKLOG: i32 = i32::MAX;
 
 pub const CAN_BE_PASSED: bool = true;
+/// Each family has sockets of its own, as with Mosquitto.
+pub const IPV6_TAKES_IPV4: bool = false;
 
 pub fn tcp(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     // Connections of an earlier run may still be ending.
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     if let Some(name) = interface {
         socket.bind_device(Some(name.as_bytes()))?;
     }

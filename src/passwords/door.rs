@@ -11,6 +11,7 @@
 //! whoever has not been wrong goes first: others behind the same address wait for one delay at
 //! most.
 
+use std::any::Any;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -44,8 +45,8 @@ type Mark = [u8; 32];
 pub struct Door {
     /// What stands in each file.
     users: Vec<Users>,
-    /// By listener the index of its file.
-    of_listeners: Vec<usize>,
+    /// By listener the index of its file, if it has one.
+    of_listeners: Vec<Option<usize>>,
     /// Where there are no users, what everybody is checked against.
     nobody: Hash,
     key: Hmac<Sha256>,
@@ -78,11 +79,19 @@ struct Work {
 }
 
 impl Door {
-    /// By listener the index of its users; where that is not said, they are the first.
-    pub fn new(users: Vec<Users>, of_listeners: Vec<usize>, secret: &Secret, now: Instant) -> Door {
+    /// By listener the index of its users; where there is none, nobody is right.
+    pub fn new(
+        users: Vec<Users>,
+        of_listeners: Vec<Option<usize>>,
+        secret: &Secret,
+        now: Instant,
+    ) -> Door {
         assert!(!users.is_empty(), "a door for nobody");
         let is_there = |index: &usize| *index < users.len();
-        assert!(of_listeners.iter().all(is_there), "users of no file");
+        assert!(
+            of_listeners.iter().flatten().all(is_there),
+            "users of no file"
+        );
         Door {
             users,
             of_listeners,
@@ -105,16 +114,18 @@ impl Door {
         self.looks = self.looks.saturating_sub(LOOK + bytes);
         let mut mac = self.key.clone();
         // Users of one file are not those of another.
-        mac.update(&(self.file_of(credentials) as u64).to_le_bytes());
+        let file = self
+            .file_of(credentials)
+            .map_or(u64::MAX, |index| index as u64);
+        mac.update(&file.to_le_bytes());
         mac.update(&(credentials.user_name.len() as u64).to_le_bytes());
         mac.update(credentials.user_name.as_bytes());
         mac.update(credentials.password);
         mac.finalize().into_bytes().into()
     }
 
-    fn file_of(&self, credentials: &Credentials) -> usize {
-        let file = self.of_listeners.get(credentials.listener);
-        file.copied().unwrap_or_default()
+    fn file_of(&self, credentials: &Credentials) -> Option<usize> {
+        *self.of_listeners.get(credentials.listener)?
     }
 
     fn remember(&mut self, mark: Mark) {
@@ -183,10 +194,10 @@ impl Door {
                 }
                 continue;
             }
-            let users = &self.users[self.file_of(&credentials)];
-            let own = users.hash(credentials.user_name);
-            let other = || users.somebody(user).unwrap_or(&self.nobody);
-            let hash = own.unwrap_or_else(other).clone();
+            let users = self.file_of(&credentials).map(|index| &self.users[index]);
+            let own = users.and_then(|users| users.hash(credentials.user_name));
+            let other = || users.and_then(|users| users.somebody(user));
+            let hash = own.or_else(other).unwrap_or(&self.nobody).clone();
             return Some(Work {
                 check,
                 derivation: hash.begin(credentials.password),
@@ -255,6 +266,15 @@ impl Gate for Door {
         match idle {
             true => self.strikes.next(),
             false => Some(self.now),
+        }
+    }
+
+    /// Passwords may be others, so nobody is known; guesses were guesses.
+    fn follow(&mut self, before: Box<dyn Gate>) {
+        let before: Box<dyn Any> = before;
+        if let Ok(before) = before.downcast::<Door>() {
+            self.strikes = before.strikes.without_checks();
+            self.hasher = before.hasher;
         }
     }
 }

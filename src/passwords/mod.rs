@@ -30,8 +30,8 @@ use users::Users;
 /// Who checks passwords, and a sentence about each file.
 pub type Opened = (Box<dyn Gate>, Vec<String>);
 
-/// Those files, by listener the index of its own; or what is wrong with them.
-pub fn open(paths: &[&str], of_listeners: Vec<usize>) -> Result<Opened, Vec<String>> {
+/// Those files, by listener the index of its own, if it has one; or what is wrong with them.
+pub fn open(paths: &[&str], of_listeners: Vec<Option<usize>>) -> Result<Opened, Vec<String>> {
     let (mut files, mut sentences, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         match Users::read(path) {

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
 use super::hash::Hash;
+use crate::reach;
 
 /// Some hundred thousand users.
 pub const FILE_BYTES_MAX: u64 = 32 << 20;
@@ -130,7 +131,7 @@ pub fn read_text(path: &str) -> Result<String, String> {
         let mut limited = file.take(FILE_BYTES_MAX + 1);
         limited.read_to_end(&mut bytes)
     });
-    read.map_err(|error| format!("{path}: {error}"))?;
+    read.map_err(|error| format!("{path}: {}", reach::explain(error)))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!(
             "{path}: is longer than {FILE_BYTES_MAX} bytes, which no password file should be"

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::logging::Destination;
-use crate::net::Host;
+use crate::reach;
 
 /// The files that are still needed, and what for.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,8 @@ const KEPT: [(i32, &str, &str); 3] = [
 
 impl Needs {
     /// What is done with files after the start: SIGHUP reads some again and opens the log anew, the
-    /// store is kept, and in the end the pid file and Unix sockets go.
+    /// store is kept, and in the end the pid file goes. Unix sockets go as well: whoever has opened
+    /// them adds them.
     pub fn of(config: &Config) -> Needs {
         let mut needs = Needs::default();
         config.paths_read().for_each(|path| needs.read(path));
@@ -71,11 +72,6 @@ impl Needs {
         }
         if let Some(path) = &config.pid_file {
             needs.remove(path);
-        }
-        for listener in &config.listeners {
-            if let Host::Unix(path) = &listener.host {
-                needs.remove(path);
-            }
         }
         if config.persistence {
             needs.keep(&config.persistence_location);
@@ -129,12 +125,16 @@ impl Needs {
 
 /// Gives up everything but `needs`, for this thread and for good.
 pub fn enter(needs: &Needs) -> Walls {
-    Walls {
+    let walls = Walls {
         privileges: rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string()),
         files: files::confine(&needs.0),
         // Last, as it takes system calls to build the others.
         calls: confine_calls(),
+    };
+    if walls.files.is_ok() {
+        reach::confine();
     }
+    walls
 }
 
 impl Walls {

@@ -3,9 +3,9 @@
 //! A file is named by a number. What is written is not on the medium before `sync`, and that a
 //! file exists not before `sync_directory`: the crash tests have a disk that takes this literally.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -83,17 +83,25 @@ impl Directory {
 
     fn lock(&mut self) -> io::Result<()> {
         if !self.path.is_dir() {
-            fs::create_dir_all(&self.path)?;
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(&self.path)?;
             if let Some(parent) = self.path.canonicalize()?.parent() {
                 File::open(parent)?.sync_all()?;
             }
         }
-        let (mut options, name) = (OpenOptions::new(), self.path.join("lock"));
-        let lock = options.create(true).append(true).open(name)?;
+        let name = self.path.join("lock");
+        let lock = private().create(true).append(true).open(name)?;
         lock.try_lock()?;
         self.lock = Some(lock);
         Ok(())
     }
+}
+
+/// What is made is for nobody else to read, as with Mosquitto.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
 }
 
 fn path(directory: &Path, file: u32) -> PathBuf {
@@ -138,7 +146,7 @@ impl Disk for Directory {
 
     fn create(&mut self, file: u32, length: u64) -> io::Result<()> {
         let path = path(&self.path, file);
-        let created = File::create_new(&path)?;
+        let created = private().write(true).create_new(true).open(&path)?;
         let taken = match fallocate(&created, FallocateFlags::empty(), 0, length) {
             // A file system that cannot: room is then taken by writing.
             Err(Errno::OPNOTSUPP) => {
@@ -195,7 +203,9 @@ impl Disk for Directory {
 
     fn keep(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path.join(name);
-        fs::write(&path, bytes)?;
-        File::open(&path)?.sync_all()
+        let kept = private().write(true).create(true).truncate(true).open(path);
+        let mut kept = kept?;
+        kept.write_all(bytes)?;
+        kept.sync_all()
     }
 }

@@ -1,13 +1,15 @@
 //! Where the broker asks what the ACL file says, on a virtual clock.
 
-use midge::broker::acl_file;
 use midge::broker::limits::{Limits, ListenerOptions, Options};
+use midge::broker::{Turn, acl_file};
 use midge::packet::{
-    Ack, Connect, Packet, Properties, QoS, ReasonCode, SubscriptionOptions, Version, Will,
+    Ack, Connect, Packet, Properties, PropertyId, QoS, ReasonCode, SubscriptionOptions, Version,
+    Will,
 };
 
 use crate::common::{
-    Client, World, ack, connect, durable, expiry, publish, publish_qos, retained, secs, subscribe,
+    Client, World, ack, connect, durable, expiry, numbers, publish, publish_qos, retained, secs,
+    subscribe,
 };
 
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -383,6 +385,34 @@ fn a_will_is_not_published_where_rules_have_changed() {
 
 // ---- what is retained ---------------------------------------------------------------------------
 
+/// It connected when there were no rules, and did not bring a name.
+#[test]
+fn the_will_of_who_is_away_when_the_first_rules_come_is_judged_by_them() {
+    for (rules, expected) in [("topic read #\n", &[][..]), ("topic readwrite #\n", &["w"])] {
+        let mut world = World::new();
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        let client = world.connect(Connect {
+            will: Some(Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                properties: delay.as_properties(),
+                topic: "t",
+                payload: b"w",
+            }),
+            ..durable(Version::V5, "away", &expiry)
+        });
+        world.lose(client);
+        load(&mut world, rules);
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.advance(secs(31));
+        assert_eq!(world.payloads(reader), expected, "{rules}");
+    }
+}
+
 #[test]
 fn retained_messages_are_sent_to_those_who_may_read_them() {
     let mut world = world(&format!(
@@ -416,7 +446,87 @@ fn a_retained_message_is_not_sent_once_its_publisher_may_not_write_it() {
     assert_eq!(world.payloads(reader), ["t/1", "t/2"]);
 }
 
+/// Looking at what it may not read costs time, and brings the client nothing that it would have to
+/// take first.
+#[test]
+fn who_subscribes_again_and_again_is_served_once_more_at_the_end_of_the_turn() {
+    let mut world = world(&format!("{ROOT}user alice\ntopic read t/099\n"));
+    let publisher = world.connect(user(Version::V5, "root", "p"));
+    for number in 0..100 {
+        let topic = format!("t/{number:03}");
+        world.send(publisher, &Packet::Publish(retained(&topic, &topic)));
+    }
+    let alice = world.connect(user(Version::V5, "alice", "a"));
+    let filters = [("t/+", SubscriptionOptions::new(QoS::AtMostOnce))];
+    let mut packets = Vec::new();
+    for id in 1..=50 {
+        subscribe(id, &filters).encode(Version::V5, &mut packets);
+    }
+    world.send_bytes(alice, &packets);
+    assert_eq!(world.payloads(alice), ["t/099", "t/099"]);
+    // In another turn it is another matter.
+    world.subscribe(alice, "t/+", QoS::AtMostOnce);
+    assert_eq!(world.payloads(alice), ["t/099"]);
+}
+
+#[test]
+fn a_queue_that_may_not_be_read_any_more_is_not_dropped_in_one_turn() {
+    let mut world = world(&format!("{ROOT}user alice\ntopic read t\n"));
+    let block = expiry(3_600);
+    let session = Connect {
+        user_name: Some("alice"),
+        ..durable(Version::V5, "a", &block)
+    };
+    let alice = world.connect(session);
+    world.subscribe(alice, "t", QoS::AtLeastOnce);
+    world.disconnect(alice);
+    let publisher = world.connect(user(Version::V5, "root", "p"));
+    let mut packets = Vec::new();
+    for id in 1..=2_500 {
+        let publish = publish_qos(QoS::AtLeastOnce, id, "t", "x");
+        Packet::Publish(publish).encode(Version::V5, &mut packets);
+    }
+    world.send_bytes(publisher, &packets);
+    load(&mut world, ROOT);
+    let alice = world.open(Version::V5);
+    let mut packet = Vec::new();
+    Packet::Connect(session).encode(Version::V5, &mut packet);
+    world.deliver_bytes(alice, &packet);
+    let mut turn = Turn::default();
+    world.broker.end_turn(&mut turn, world.now);
+    let next = world.broker.poll_timeout();
+    assert!(next.is_some_and(|at| at <= world.now), "all is done");
+    world.turn();
+    assert!(world.payloads(alice).is_empty());
+    load(&mut world, &format!("{ROOT}user alice\ntopic read t\n"));
+    world.publish(publisher, "t", "later");
+    assert_eq!(world.payloads(alice), ["later"]);
+}
+
 // ---- other rules --------------------------------------------------------------------------------
+
+/// Who reads it is judged all the same.
+#[test]
+fn what_is_retained_may_outlive_the_right_of_its_publisher() {
+    let mut world = World::with(Options {
+        check_retain_source: false,
+        ..Options::default()
+    });
+    load(&mut world, "topic readwrite #\n");
+    let client = world.client(Version::V5, "publisher");
+    for topic in ["a", "b"] {
+        world.send(client, &Packet::Publish(retained(topic, topic)));
+    }
+    load(&mut world, "topic read a\n");
+    let replayed = |world: &mut World| {
+        let reader = world.client(Version::V5, "reader");
+        world.subscribe(reader, "#", QoS::AtMostOnce);
+        world.payloads(reader)
+    };
+    assert_eq!(replayed(&mut world), ["a"]);
+    world.broker.set_options(Options::default(), world.now);
+    assert_eq!(replayed(&mut world), [""; 0]);
+}
 
 #[test]
 fn messages_that_waited_are_judged_by_the_rules_when_they_are_sent() {
@@ -587,6 +697,58 @@ fn with_subscribe_lines_a_subscription_needs_one() {
     }
 }
 
+/// Another user takes the client id, and with it the session.
+#[test]
+fn who_goes_on_with_a_session_keeps_subscriptions_only_that_it_could_make() {
+    let expiry = expiry(3_600);
+    let session = |name| Connect {
+        user_name: Some(name),
+        ..durable(Version::V5, "id", &expiry)
+    };
+    let mut world = world(&format!(
+        "{ROOT}topic subscribe #\nuser bob\ntopic read #\ntopic subscribe public/#\n"
+    ));
+    let alice = world.connect(session("root"));
+    for filter in ["secret/#", "$share/g/secret/#", "public/a"] {
+        world.subscribe(alice, filter, QoS::AtLeastOnce);
+    }
+    world.lose(alice);
+    let bob = world.connect(session("bob"));
+    let root = world.connect(user(Version::V5, "root", "root"));
+    for topic in ["secret/x", "public/a"] {
+        world.publish(root, topic, topic);
+    }
+    assert_eq!(world.payloads(bob), ["public/a"]);
+    // They are gone for good.
+    world.lose(bob);
+    let alice = world.connect(session("root"));
+    world.publish(root, "secret/x", "x");
+    assert_eq!(world.payloads(alice), [""; 0]);
+    world.broker.check_invariants();
+}
+
+#[test]
+fn with_new_subscribe_lines_a_session_that_goes_on_keeps_what_they_cover() {
+    let expiry = expiry(3_600);
+    let mut world = world("topic readwrite #\n");
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    for filter in ["secret/#", "public/a"] {
+        world.subscribe(client, filter, QoS::AtMostOnce);
+    }
+    load(&mut world, "topic readwrite #\ntopic subscribe public/#\n");
+    let both = |world: &mut World, client| {
+        for topic in ["secret/x", "public/a"] {
+            world.publish(client, topic, topic);
+        }
+        world.payloads(client)
+    };
+    let stays = both(&mut world, client);
+    assert_eq!(stays, ["secret/x", "public/a"], "nobody takes them away");
+    world.lose(client);
+    let client = world.connect(durable(Version::V5, "id", &expiry));
+    assert_eq!(both(&mut world, client), ["public/a"]);
+}
+
 #[test]
 fn addresses_decide_where_the_file_says_so() {
     // Everybody in this world comes from 192.0.2.1.
@@ -598,6 +760,26 @@ fn addresses_decide_where_the_file_says_so() {
         world.publish(publisher, "t", "x");
         assert_eq!(world.payloads(client), expected);
     }
+}
+
+/// It was not noted when they connected, as nobody asked.
+#[test]
+fn a_first_line_about_addresses_holds_for_those_who_are_connected() {
+    let mut world = world("topic readwrite #\n");
+    let connected = |world: &mut World, address, name| {
+        let client = world.accept_from(address, Version::V5);
+        world.send(client, &Packet::Connect(user(Version::V5, name, name)));
+        assert_eq!(world.read(client).connack().reason, ReasonCode::Success);
+        world.subscribe(client, "#", QoS::AtMostOnce);
+        client
+    };
+    let near = connected(&mut world, [10, 0, 0, 1], "near");
+    let far = connected(&mut world, [192, 0, 2, 1], "far");
+    let lines = "topic write #\naddress 10.0.0.0/8\ntopic read #\n";
+    load(&mut world, &format!("user near\n{lines}user far\n{lines}"));
+    world.publish(far, "t", "x");
+    assert_eq!(world.payloads(near), ["x"]);
+    assert_eq!(world.payloads(far), [""; 0]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Files, clients, topics and what they may do: written by hand from what Mosquitto documents.
 
-use midge::broker::acl::{Access, Identity};
+use midge::broker::acl::{Access, Identity, Rights};
 use midge::broker::acl_file::{self, AclFile};
-use midge::broker::acl_lines::Question;
 use midge::broker::explain;
+
+use crate::common::Prng;
 
 /// `user|client id|address`; `-` for no user name.
 fn identity(text: &str) -> Identity {
@@ -22,16 +23,8 @@ fn file(text: &str) -> AclFile {
 }
 
 fn allows(file: &AclFile, who: &str, access: Access, topic: &str) -> bool {
-    let (who, topic) = (&identity(who), topic.as_bytes());
-    let allowed = file.acl.decide(who, access, topic).allowed;
-    // The quick way, which messages take, comes to the same.
-    if access != Access::Subscribe {
-        let standing = file.acl.standing(who);
-        let question = Question { who, access, topic };
-        assert_eq!(file.acl.allows(&standing, question), allowed);
-        assert!(allowed || !standing.may_do_all(access, topic));
-    }
-    allowed
+    let decided = file.acl.decide(&identity(who), access, topic.as_bytes());
+    decided.allowed
 }
 
 /// The file, then rows: who, topic, and the letters of what is allowed.
@@ -234,6 +227,135 @@ fn the_order_of_lines_does_not_matter_within_a_section() {
         order.swap(0, turn % 3);
         assert_eq!(answers(&order), expected, "{order:?}");
     }
+}
+
+// ---- drawn at random ----------------------------------------------------------------------------
+
+const WORDS: [&str; 9] = ["", "a", "b", "%c", "%u", "x%c", "%u-%c", "%%c", "$a"];
+const NAMES: [&str; 6] = ["a", "b", "a/b", "x", "$a", "%u"];
+const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::Subscribe];
+
+/// Up to four levels, of those words and sometimes wildcards.
+fn draw(prng: &mut Prng, words: &[&str], wildcards: usize) -> String {
+    let levels = 1 + prng.below(4);
+    let mut level = || match prng.chance(wildcards) {
+        true => "+",
+        false => *prng.pick(words),
+    };
+    let mut levels: Vec<&str> = (0..levels).map(|_| level()).collect();
+    if prng.chance(wildcards) {
+        levels.push("#");
+    }
+    let text = levels.join("/");
+    if text.is_empty() { "a".into() } else { text }
+}
+
+/// One line of a file, and what it says of everything.
+struct Line {
+    text: String,
+    is_pattern: bool,
+    rights: Rights,
+    filter: String,
+}
+
+impl Line {
+    fn draw(prng: &mut Prng) -> Line {
+        let (is_pattern, (word, rights)) = (prng.chance(50), *prng.pick(&Rights::ALL));
+        let filter = draw(prng, &WORDS, 30);
+        let keyword = if is_pattern { "pattern" } else { "topic" };
+        Line {
+            text: format!("{keyword} {word} {filter}\n"),
+            is_pattern,
+            rights,
+            filter,
+        }
+    }
+
+    fn speaks_of(&self, who: &Identity, access: Access, topic: &str) -> bool {
+        let mut filter = self.filter.clone();
+        if self.is_pattern {
+            // Neither name may be taken for a place of the other.
+            filter = filter.replace("%c", "\0").replace("%u", "\u{1}");
+            let user_name = who.user_name.as_deref();
+            if user_name.is_none() && filter.contains('\u{1}') {
+                return false;
+            }
+            filter = filter.replace('\0', &who.client_id);
+            filter = filter.replace('\u{1}', user_name.unwrap_or_default());
+        }
+        (self.rights == Rights::DENY || self.rights.allows(access))
+            && self.filter.starts_with('$') == topic.starts_with('$')
+            && covers(&filter, topic)
+    }
+}
+
+/// Whether a filter matches a topic, or all that another filter matches.
+fn covers(wide: &str, narrow: &str) -> bool {
+    let (wide, narrow): (Vec<_>, Vec<_>) = (wide.split('/').collect(), narrow.split('/').collect());
+    let covers = |(index, level): (usize, &&str)| match narrow.get(index) {
+        Some(&"#") | None => false,
+        Some(other) => *level == "+" || level == other,
+    };
+    match wide.split_last() {
+        Some((&"#", start)) => start.iter().enumerate().all(covers),
+        _ => wide.len() == narrow.len() && wide.iter().enumerate().all(covers),
+    }
+}
+
+/// All lines are looked at, one after the other.
+fn naive(lines: &[Line], who: &Identity, access: Access, topic: &str) -> bool {
+    let asks = |line: &Line| line.rights.allows(Access::Subscribe);
+    if access == Access::Subscribe && !lines.iter().any(asks) {
+        return true;
+    }
+    for is_pattern in [false, true] {
+        let own =
+            |line: &&Line| line.is_pattern == is_pattern && line.speaks_of(who, access, topic);
+        let found: Vec<&Line> = lines.iter().filter(own).collect();
+        if !found.is_empty() {
+            return found.iter().all(|line| line.rights != Rights::DENY);
+        }
+    }
+    false
+}
+
+#[test]
+fn what_is_found_in_the_tree_is_what_all_lines_say() {
+    let prng = &mut Prng::new(3);
+    let mut allowed = 0;
+    for _ in 0..500 {
+        let count = 1 + prng.below(30);
+        let lines: Vec<Line> = (0..count).map(|_| Line::draw(prng)).collect();
+        let mut text: String = lines.iter().map(|line| &line.text[..]).collect();
+        let mut who = identity("-");
+        who.client_id = (*prng.pick(&NAMES)).into();
+        if prng.chance(50) {
+            let name = *prng.pick(&NAMES);
+            who.user_name = Some(name.into());
+            text.insert_str(0, &format!("user {name}\n"));
+        }
+        let file = file(&text);
+        for access in ACCESSES {
+            for _ in 0..40 {
+                let wildcards = if access == Access::Subscribe { 30 } else { 0 };
+                let topic = draw(
+                    prng,
+                    &["", "a", "b", "x", "xa", "%u", "%a", "$a"],
+                    wildcards,
+                );
+                let decided = file.acl.decide(&who, access, topic.as_bytes()).allowed;
+                let expected = naive(&lines, &who, access, &topic);
+                assert_eq!(
+                    decided,
+                    expected,
+                    "{text}{who:?}: {} {topic}",
+                    access.name()
+                );
+                allowed += usize::from(decided);
+            }
+        }
+    }
+    assert!((10_000..50_000).contains(&allowed), "{allowed}");
 }
 
 #[test]

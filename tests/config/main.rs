@@ -8,6 +8,7 @@ mod common;
 mod documents;
 mod manual;
 mod options;
+mod reload;
 #[path = "../common/socket.rs"]
 mod socket;
 mod started;

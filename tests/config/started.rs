@@ -66,10 +66,12 @@ fn each_listener_has_its_own_users_and_rules() {
     broker.logs(&format!(
         "listener {away} 127.0.0.1: Who may read and write what stands in {rules2} (1 line)"
     ));
-    let publish = |port: u16, user: &str, topic: &str| {
-        let port = port.to_string();
+    // Each from an address of its own: wrong passwords make nobody else wait.
+    let mut addresses = (2..).map(|host: u8| format!("127.0.0.{host}"));
+    let mut publish = |port: u16, user: &str, topic: &str| {
+        let (port, address) = (port.to_string(), addresses.next().unwrap());
         let flags = ["-V", "mqttv5", "-q", "1", "-m", "x", "-P", "secret"];
-        let own = ["-p", &port, "-u", user, "-t", topic];
+        let own = ["-p", &port, "-u", user, "-t", topic, "-A", &address];
         let output = Command::new("mosquitto_pub").args(flags).args(own).output();
         let output = output.expect("mosquitto_pub (Debian: apt install mosquitto-clients)");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -79,7 +81,7 @@ fn each_listener_has_its_own_users_and_rules() {
             (true, false) => "denied",
         }
     };
-    let all = || {
+    let mut all = || {
         [
             (home, "ann", "a"),
             (home, "ann", "b"),
@@ -243,4 +245,141 @@ fn root_becomes_another_user_before_it_opens_what_it_keeps() {
     );
     fs::remove_file(path).unwrap();
     fs::remove_dir_all(kept).unwrap();
+}
+
+/// The line of the file that asked for it, not the flag that nobody gave.
+#[test]
+fn what_cannot_be_opened_is_named_with_its_line() {
+    let path = temporary("origins.conf");
+    let name = path.to_str().unwrap();
+    for (line, error) in [
+        ("log_dest file /nowhere/log", "No such file"),
+        ("pid_file /nowhere/pid", "No such file"),
+        (
+            "persistence_location /proc/nowhere",
+            "cannot open the store in",
+        ),
+    ] {
+        let port = free_port();
+        let text = format!("listener {port} 127.0.0.1\nuser root\npersistence true\n{line}\n");
+        fs::write(&path, text).unwrap();
+        let exit = run(&["-c", name]);
+        let expected = format!("midge: {name}:4: {line}: {error}");
+        assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
+        assert_eq!(exit.status, Some(1));
+    }
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[cfg(feature = "user")]
+fn a_directory_that_is_not_of_whom_root_becomes_is_named_with_what_helps() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("not tested: only root can become another user");
+        return;
+    }
+    let (path, kept) = (temporary("denied.conf"), temporary("denied"));
+    fs::create_dir(&kept).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).unwrap();
+    let location = kept.display();
+    let text = format!(
+        "listener {} 127.0.0.1\nuser nobody\npersistence true\npersistence_location {location}\n",
+        free_port()
+    );
+    fs::write(&path, text).unwrap();
+    let exit = run(&["-c", path.to_str().unwrap()]);
+    let expected = format!("midge runs as nobody (chown -R nobody {location})");
+    assert!(exit.stderr.contains(&expected), "{}", exit.stderr);
+    assert_eq!(exit.status, Some(1));
+    fs::remove_dir(kept).unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+/// Root that cannot step down does not serve: without /proc it cannot know whether it would.
+#[test]
+#[cfg(feature = "user")]
+fn root_without_proc_does_not_stay_root() {
+    use std::process::Command;
+    let script = "umount -l /proc && exec \"$@\"";
+    let without_proc = |program: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script, "sh"]).args(program);
+        command
+    };
+    if !without_proc(&["true"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("not tested: only root can take /proc away");
+        return;
+    }
+    let path = temporary("proc.conf");
+    let text = format!("listener {} 127.0.0.1\nuser nobody\n", free_port());
+    fs::write(&path, text).unwrap();
+    let program = [env!("CARGO_BIN_EXE_midge"), "-c", path.to_str().unwrap()];
+    let exit = Midge::command(&mut without_proc(&program)).exit();
+    let expected = "midge: user nobody: /proc/self/task cannot be read: No such file";
+    assert!(exit.stderr.contains(expected), "{}", exit.stderr);
+    assert_eq!(exit.status, Some(1));
+    fs::remove_file(path).unwrap();
+}
+
+/// Users that are not there, and directories; the disk is not touched.
+#[test]
+fn a_file_that_would_not_start_here_is_not_called_good() {
+    let path = temporary("obstacles.conf");
+    let (made, file) = (temporary("made"), path.to_str().unwrap());
+    let tested = |text: &str| {
+        fs::write(&path, text).unwrap();
+        run(&["-c", file, "--test-config"])
+    };
+    for (text, what) in [
+        (
+            "persistence_location /etc/passwd/db\npersistence true",
+            "/etc/passwd is no directory",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_owner no-such",
+            "there is no user no-such",
+        ),
+        (
+            "listener 0 /tmp/s\nsocket_group no-such",
+            "there is no group no-such",
+        ),
+    ] {
+        let exit = tested(text);
+        let first = text.lines().next().unwrap();
+        let line = format!("\n{file}:1: {first}: {what}\nmidge would not start.\n");
+        assert!(exit.stdout.ends_with(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(1));
+        // Nor does it.
+        let exit = run(&["-c", file]);
+        assert_eq!(exit.status, Some(1), "{text}: {}", exit.stderr);
+    }
+    // What its unit may make, or midge itself.
+    for text in ["pid_file /no-such/pid", "log_dest file /no-such/log"] {
+        let exit = tested(text);
+        let line = format!("{file}:1: {text}: there is no directory /no-such; it must be there");
+        assert!(exit.stdout.contains(&line), "{line}: {}", exit.stdout);
+        assert_eq!(exit.status, Some(0));
+    }
+    let location = made.display();
+    let text = format!("persistence true\npersistence_location {location}/a/b\npid_file pid\n");
+    let exit = tested(&text);
+    assert_eq!(exit.status, Some(0), "{}", exit.stdout);
+    assert!(
+        !exit.stdout.contains("there is no directory"),
+        "{}",
+        exit.stdout
+    );
+    assert!(!made.exists(), "it was only looked at");
+    // Who is not root becomes nobody else.
+    let exit = tested("user no-such");
+    let part = match exit.status {
+        Some(0) => "only root can",
+        _ => ":1: user no-such: there is no such user\n",
+    };
+    assert!(exit.stdout.contains(part), "{}", exit.stdout);
+    fs::remove_file(path).unwrap();
 }

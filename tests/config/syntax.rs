@@ -65,6 +65,22 @@ fn a_comment_may_follow_a_listener_and_a_number_but_not_a_text() {
     assert_eq!(config.broker.client_id_prefix, "a # b");
 }
 
+/// By its name it is found again after a restart, and with it the rules of who came through it.
+#[test]
+fn listeners_on_one_port_have_names_of_their_own() {
+    let text = "listener 1884\nlistener 1884\nbind_interface lo\nlistener 1884\n\
+        socket_domain ipv6\nlistener 1884\nenable_proxy_protocol 2\n";
+    let config = Files::main(text).read().unwrap();
+    let names: Vec<&str> = config
+        .broker
+        .listeners
+        .iter()
+        .map(|one| &*one.name)
+        .collect();
+    let expected = ["1884", "1884 by lo", "1884 ipv6", "1884 behind a proxy"];
+    assert_eq!(names, expected);
+}
+
 #[test]
 fn a_listener_on_a_unix_socket_has_a_file_and_no_address() {
     let text = "listener 1884\nbind_interface eth0\n\

@@ -2,7 +2,7 @@
 
 use midge::broker::acl_file;
 use midge::broker::limits::{ListenerOptions, Options};
-use midge::packet::{self, Connect, Packet, PropertyId, QoS, Version};
+use midge::packet::{self, Connect, Packet, PropertyId, QoS, ReasonCode, Version};
 
 use crate::board::{Board, SEEDS};
 use crate::common::{Client, connect, durable, expiry, numbers, publish_qos, retained, secs};
@@ -12,6 +12,7 @@ fn load(board: &mut Board, text: &str) {
     board.broker.set_acl(Some(file));
 }
 
+const ROOT: &str = "user root\ntopic readwrite #\n";
 const RULES: &str = "user alice\ntopic read t/a\nuser root\ntopic readwrite #\n";
 
 #[test]
@@ -98,12 +99,37 @@ fn a_will_that_was_delayed_through_a_power_cut_is_judged() {
     }
 }
 
+/// There were no rules when it connected, so nobody noted as who.
+#[test]
+fn a_will_from_before_the_first_rules_is_judged_by_them_after_a_power_cut() {
+    for seed in SEEDS {
+        let mut board = Board::new(seed);
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        board.connect(Connect {
+            will: Some(packet::Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                properties: delay.as_properties(),
+                topic: "t",
+                payload: b"w",
+            }),
+            ..durable(Version::V5, "nameless", &expiry)
+        });
+        board.cut_power();
+        load(&mut board, ROOT);
+        board.advance(secs(31));
+        assert_eq!(all_retained(&mut board), [""; 0], "{seed}");
+    }
+}
+
 #[test]
 fn who_published_what_is_retained_is_known_after_a_power_cut() {
     for seed in SEEDS {
         let mut board = Board::new(seed);
-        let root = "user root\ntopic readwrite #\n";
-        let both = format!("user eve\ntopic write #\nuser bob\ntopic write #\n{root}");
+        let both = format!("user eve\ntopic write #\nuser bob\ntopic write #\n{ROOT}");
         load(&mut board, &both);
         for name in ["eve", "bob"] {
             let client = user(&mut board, name);
@@ -117,11 +143,11 @@ fn who_published_what_is_retained_is_known_after_a_power_cut() {
         board.cut_power();
         load(&mut board, &both);
         assert_eq!(all_retained(&mut board), ["bob", "eve"], "{seed}");
-        load(&mut board, &format!("user bob\ntopic write #\n{root}"));
+        load(&mut board, &format!("user bob\ntopic write #\n{ROOT}"));
         assert_eq!(all_retained(&mut board), ["bob"], "{seed}");
         // It is known for good.
         board.cut_power();
-        load(&mut board, &format!("user eve\ntopic write #\n{root}"));
+        load(&mut board, &format!("user eve\ntopic write #\n{ROOT}"));
         assert_eq!(all_retained(&mut board), ["eve"], "{seed}");
     }
 }
@@ -151,6 +177,40 @@ fn what_another_user_published_again_is_that_users_after_a_power_cut() {
             "user bob\ntopic write #\nuser root\ntopic readwrite #\n",
         );
         assert_eq!(all_retained(&mut board), ["x"], "{seed}");
+    }
+}
+
+/// A device that the network gives another address each time.
+#[test]
+fn what_stays_the_same_from_another_address_is_not_written_again() {
+    for (rules, is_same) in [
+        ("topic readwrite #\n", true),
+        (
+            "topic readwrite #\naddress 10.0.0.0/8\ntopic read x\n",
+            false,
+        ),
+    ] {
+        let mut board = Board::new(SEEDS.start);
+        load(&mut board, rules);
+        let mut written = Vec::new();
+        for last in 1..=3 {
+            let client = board.accept_from([10, 0, 0, last], Version::V5);
+            let never = expiry(u32::MAX);
+            let device = durable(Version::V5, "device", &never);
+            board.send(client, &Packet::Connect(device));
+            assert_eq!(board.read(client).connack().reason, ReasonCode::Success);
+            let message = packet::Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id: Some(1),
+                ..retained("t", "same")
+            };
+            board.send(client, &Packet::Publish(message));
+            board.read(client);
+            written.push(board.figures().bytes_written);
+            board.disconnect(client);
+        }
+        assert_eq!(written[1] == written[0], is_same, "{rules}");
+        assert_eq!(written[2] == written[1], is_same, "{rules}");
     }
 }
 
@@ -184,20 +244,80 @@ fn what_comes_for_a_session_after_a_power_cut_is_judged_by_who_it_was_last() {
     }
 }
 
+fn listeners(names: &[&str]) -> Options {
+    let listener = |name: &&str| ListenerOptions {
+        name: (*name).into(),
+        ..ListenerOptions::default()
+    };
+    Options {
+        listeners: names.iter().map(listener).collect(),
+        ..Options::default()
+    }
+}
+
+fn open(text: &str) -> acl_file::AclFile {
+    acl_file::parse("acl", text.as_bytes()).expect("it is a good file")
+}
+
+/// Its listener has another address since: what comes for it waits, and is judged when it is back.
+#[test]
+fn a_session_through_a_listener_that_is_gone_loses_nothing_that_it_may_read() {
+    for seed in SEEDS {
+        let mut board = Board::with(seed, listeners(&["1884", "1885"]));
+        let files = || vec![open("topic readwrite a\n"), open("topic readwrite #\n")];
+        board.broker.set_acls(files(), &[Some(0), Some(1)]);
+        board.absent(Version::V5, "reader", "+", QoS::AtLeastOnce);
+        board.options.listeners = listeners(&["1884 localhost", "1885"]).listeners;
+        board.cut_power();
+        board.broker.set_acls(files(), &[Some(0), Some(1)]);
+        board.listener = 1;
+        let publisher = board.client(Version::V5, "publisher");
+        for topic in ["a", "b"] {
+            let message = publish_qos(QoS::AtLeastOnce, 1, topic, topic);
+            board.send(publisher, &Packet::Publish(message));
+        }
+        board.listener = 0;
+        let reader = board.resume(Version::V5, "reader");
+        assert_eq!(board.drain(reader), ["a"], "{seed}");
+    }
+}
+
+/// Nobody knows which of the two it was: what its client may write is nothing.
+#[test]
+fn a_name_of_two_listeners_lends_nobody_the_rights_of_the_first() {
+    for seed in SEEDS {
+        let mut board = Board::with(seed, listeners(&["1884", "1884"]));
+        let first = format!("topic readwrite #\n{ROOT}");
+        let files = || vec![open(&first), open("topic read #\n")];
+        board.broker.set_acls(files(), &[Some(0), Some(1)]);
+        board.listener = 1;
+        let (delay, expiry) = (
+            numbers(&[(PropertyId::WillDelayInterval, 30)]),
+            expiry(3_600),
+        );
+        board.connect(Connect {
+            will: Some(packet::Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                properties: delay.as_properties(),
+                topic: "alarm",
+                payload: b"w",
+            }),
+            ..durable(Version::V5, "nameless", &expiry)
+        });
+        board.cut_power();
+        board.broker.set_acls(files(), &[Some(0), Some(1)]);
+        board.advance(secs(31));
+        board.listener = 0;
+        assert_eq!(all_retained(&mut board), [""; 0], "{seed}");
+    }
+}
+
 /// A listener is added before it: it is found by its name.
 #[test]
 fn rules_of_a_listener_hold_after_a_restart_with_others() {
-    let listener = |name: &str| ListenerOptions {
-        name: name.into(),
-        ..ListenerOptions::default()
-    };
-    let open = |text: &str| acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
     for seed in SEEDS {
-        let options = |names: &[&str]| Options {
-            listeners: names.iter().map(|name| listener(name)).collect(),
-            ..Options::default()
-        };
-        let mut board = Board::with(seed, options(&["1884", "1885"]));
+        let mut board = Board::with(seed, listeners(&["1884", "1885"]));
         let files = || vec![open("topic readwrite a\n"), open("topic readwrite b\n")];
         board.broker.set_acls(files(), &[Some(0), Some(1)]);
         board.listener = 1;
@@ -214,11 +334,11 @@ fn rules_of_a_listener_hold_after_a_restart_with_others() {
             board.subscribe(reader, "#", QoS::AtMostOnce);
             board.payloads(reader)
         };
-        board.options.listeners = options(&["1883", "1884", "1885"]).listeners;
+        board.options.listeners = listeners(&["1883", "1884", "1885"]).listeners;
         board.cut_power();
         board.broker.set_acls(files(), &[None, Some(0), Some(1)]);
         assert_eq!(heard(&mut board, 0), ["x"], "{seed}");
-        board.options.listeners = options(&["1883", "1884"]).listeners;
+        board.options.listeners = listeners(&["1883", "1884"]).listeners;
         board.cut_power();
         board.broker.set_acls(files(), &[None, Some(0)]);
         assert_eq!(
