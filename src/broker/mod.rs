@@ -11,7 +11,7 @@
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
 //! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
-//! `takeover.rs`.
+//! `takeover.rs`, what goes when there is no memory left in `memory.rs`.
 
 mod access;
 pub mod acl;
@@ -39,6 +39,7 @@ mod kept;
 pub mod limits;
 mod lines;
 mod lookup;
+mod memory;
 mod message;
 mod mount;
 mod outbound;
@@ -84,6 +85,7 @@ use ending::End;
 pub use hash::Seeded;
 use journal::Journal;
 use limits::{Limits, Options};
+use memory::Memory;
 use mount::Mounts;
 pub use peer::Peer;
 use printable::Printable;
@@ -169,6 +171,7 @@ pub struct Broker {
     fetch: Vec<Fetch>,
     checks: Checks,
     takeovers: Takeovers,
+    memory: Memory,
     journal: Journal,
     scratch: Scratch,
 }
@@ -202,6 +205,7 @@ impl Broker {
             fetch: Vec::new(),
             checks: Checks::default(),
             takeovers: Takeovers::default(),
+            memory: Memory::default(),
             journal,
             scratch: Scratch::default(),
         }
@@ -260,6 +264,7 @@ impl Broker {
                 }
                 Timer::RetainedSweep => self.sweep_retained(now),
                 Timer::Sys => self.on_sys_interval(now),
+                Timer::Memory => self.on_memory_deadline(now),
             }
         }
     }
@@ -271,7 +276,8 @@ impl Broker {
             && self.connections.close.is_empty()
             && self.checks.is_idle()
             && self.journal.is_empty()
-            && !self.sys.is_alarm_due;
+            && !self.sys.is_alarm_due
+            && !self.memory.is_busy;
         match idle {
             true => {
                 let next = self.deadlines.next()?.saturating_sub(self.started_at);
@@ -286,6 +292,7 @@ impl Broker {
     pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
         let now = self.millis(now);
         self.publish_alarm(now);
+        self.relieve_memory(now);
         let empty = std::mem::take(&mut self.scratch.refill);
         let mut refill = std::mem::replace(&mut self.refill, empty);
         for id in refill.drain(..) {
@@ -327,7 +334,7 @@ impl Broker {
             return;
         };
         let is_empty = connection.outbound.is_empty();
-        let has_room = connection.has_room_for_backlog(&self.options.limits);
+        let has_room = connection.has_room_for_backlog(self.owed_max());
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             if is_empty {

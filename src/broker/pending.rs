@@ -319,10 +319,9 @@ impl Pending {
         }
     }
 
-    /// A message of a group was in the queue when the broker was started.
-    pub fn restore_shared(&mut self, delivery: Delivery) {
-        self.queue_bytes += delivery.message.len();
-        self.queue.push(delivery);
+    /// Whether a message of that QoS waits in memory.
+    pub fn has_queued(&self, qos: QoS) -> bool {
+        self.queue.iter().any(|delivery| delivery.qos == qos)
     }
 
     /// What is in memory, in its order, is not on the shelf.

@@ -112,7 +112,7 @@ impl Broker {
         if let Some(session) = self.fetching(fetch)
             && session.pending().shelf.contains(at)
         {
-            session.pending_mut().restore_shared(delivery);
+            session.pending_mut().queue(delivery);
         }
     }
 

@@ -140,6 +140,11 @@ impl Sys {
         self.averaged = now;
     }
 
+    /// What is in use now.
+    pub fn note_memory(&mut self, bytes: u64) {
+        self.memory_maximum = self.memory_maximum.max(bytes);
+    }
+
     /// Exponential averages per minute over 1, 5 and 15 minutes.
     fn average(&mut self, counters: &Counters, now: Millis) {
         let minutes = now.saturating_sub(self.averaged) as f64 / 60_000.0;
@@ -257,6 +262,9 @@ impl Broker {
         if self.journal.is_on() {
             self.storage_values(now, &mut values);
         }
+        if self.has_memory_limit() {
+            self.memory_values(&mut values);
+        }
         values
     }
 
@@ -285,6 +293,19 @@ impl Broker {
         values.push((ALARM.to_string(), self.alarm().to_string()));
     }
 
+    fn memory_values(&self, values: &mut Vec<(String, String)>) {
+        let figures = &self.memory.figures;
+        for (topic, value) in [
+            ("limit", self.options.limits.memory_bytes_max as u64),
+            ("refused", figures.refused),
+            ("dropped", figures.dropped),
+            ("slowed", figures.slowed),
+            ("disconnected", figures.disconnected),
+        ] {
+            values.push((format!("memory/{topic}"), value.to_string()));
+        }
+    }
+
     fn alarm(&self) -> &'static str {
         match self.journal.storage {
             Storage::Good => "none",
@@ -308,7 +329,7 @@ impl Broker {
         let total = self.sessions.len() as u64;
         let connected = self.connected as u64;
         let memory = (self.options.memory_in_use)();
-        self.sys.memory_maximum = self.sys.memory_maximum.max(memory);
+        self.sys.note_memory(memory);
         let counters = &self.connections.counters;
         for (topic, value) in [
             ("clients/total", total),
