@@ -323,6 +323,15 @@ impl Limits {
         }
     }
 
+    /// [`Limits::queued_bytes_max`] for what waits on disk: no limit is none, however little memory
+    /// can be addressed.
+    pub fn queued_bytes(&self) -> u64 {
+        match self.queued_bytes_max {
+            usize::MAX => u64::MAX,
+            most => most as u64,
+        }
+    }
+
     /// Hard limit of the bytes a client has not yet taken: only the answers to its own packets get
     /// it beyond the soft one, and it is disconnected.
     pub fn outbound_bytes_hard(&self) -> usize {

@@ -356,26 +356,32 @@ impl Broker {
     }
 
     fn message_values(&self, values: &mut Vec<(String, String)>) {
-        let (mut stored, mut stored_bytes) = (self.retained.len(), self.retained.bytes());
+        // What many wait for counts for each, and what is on disk counts: more than memory has.
+        let mut stored = self.retained.len() as u64;
+        let mut stored_bytes = self.retained.bytes() as u64;
         for (_, session) in self.sessions.iter() {
-            stored += session.pending().waiting_count() + session.pending().inflight_count();
-            stored_bytes += session.pending().stored_bytes();
+            let pending = session.pending();
+            stored += (pending.waiting_count() + pending.inflight_count()) as u64;
+            stored_bytes += pending.stored_bytes();
         }
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes) = (0, 0_u64);
         for (_, connection) in self.connections.iter() {
-            packets += connection.outbound.packets();
-            bytes += connection.outbound.len();
+            packets += connection.outbound.packets() as u64;
+            bytes += connection.outbound.len() as u64;
         }
         for (topic, value) in [
             ("messages/stored", stored),
             ("store/messages/count", stored),
             ("store/messages/bytes", stored_bytes),
-            ("subscriptions/count", self.subscriptions.plain_count()),
+            (
+                "subscriptions/count",
+                self.subscriptions.plain_count() as u64,
+            ),
             (
                 "shared_subscriptions/count",
-                self.subscriptions.shared_count(),
+                self.subscriptions.shared_count() as u64,
             ),
-            ("retained messages/count", self.retained.len()),
+            ("retained messages/count", self.retained.len() as u64),
             ("packet/out/count", packets),
             ("packet/out/bytes", bytes),
         ] {
