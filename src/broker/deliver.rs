@@ -161,7 +161,7 @@ impl Broker {
         let len = outgoing.len() + source_len(&source);
         self.retained.admit(topic, len, &self.options.limits)?;
         // The server's own are few.
-        if publisher.is_some() && !self.retained.replaces(topic, len) {
+        if self.memory.is_short && publisher.is_some() && !self.retained.replaces(topic, len) {
             self.check_memory()?;
         }
         if let Some(at) = content.expires_at {
