@@ -254,6 +254,8 @@ impl Limits {
     /// Queues that are found by one look at all of them, and looks in one turn.
     pub const MEMORY_QUEUES_AT_ONCE: usize = 64;
     pub const MEMORY_LOOKS: usize = 16;
+    /// How long that part must be free.
+    pub const MEMORY_CALM: Millis = 1_000;
     /// How long it may be short before connections end that take most, and how many at once.
     pub const MEMORY_PATIENCE: Millis = 5_000;
     pub const MEMORY_DISCONNECTS: usize = 64;

@@ -9,7 +9,8 @@
 //! 4. While all of the limit is used, publishers are not read, nor are packets that have begun.
 //! 5. When there has been nothing more to drop for a while, the connections that take most end.
 //!
-//! 1 to 3 go on until a part of the limit is free again. Without a limit nobody is asked anything.
+//! 1 to 3 go on until a part of the limit has been free for a moment, so that a flood is one
+//! episode in the log, not a thousand. Without a limit nobody is asked anything.
 
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub struct Memory {
     pub is_busy: bool,
     /// Nothing more can be done: not reading would last for ever.
     is_given_up: bool,
+    /// Since when that part has been free.
+    calm_since: Option<Millis>,
     deadline: Deadline,
     /// Whose queues were the longest when they were last looked for, and how many messages of the
     /// last one may go before it is another's turn.
@@ -87,10 +90,18 @@ impl Broker {
     fn measure(&mut self, now: Millis) {
         let in_use = (self.options.memory_in_use)();
         self.sys.note_memory(in_use);
-        match self.memory.is_short {
-            false if in_use >= self.memory_limit() => self.memory_is_short(in_use, now),
-            true if in_use < self.enough() => self.memory_suffices(in_use),
-            false | true => {}
+        let (is_full, is_calm) = (in_use >= self.memory_limit(), in_use < self.enough());
+        match (self.memory.is_short, self.memory.calm_since) {
+            (false, _) if is_full => self.memory_is_short(in_use, now),
+            (true, None) if is_calm => {
+                self.memory.calm_since = Some(now);
+                self.watch_memory(now + Limits::MEMORY_CALM);
+            }
+            (true, Some(since)) if is_calm && now >= since + Limits::MEMORY_CALM => {
+                self.memory_suffices(in_use);
+            }
+            (true, Some(_)) if is_full => self.lose_patience_later(now),
+            (_, _) => {}
         }
     }
 
@@ -102,7 +113,7 @@ impl Broker {
         );
         self.memory.is_short = true;
         self.memory.before = self.memory.figures;
-        self.watch_memory(now);
+        self.lose_patience_later(now);
     }
 
     fn memory_suffices(&mut self, in_use: u64) {
@@ -126,8 +137,12 @@ impl Broker {
         };
     }
 
-    fn watch_memory(&mut self, now: Millis) {
-        let at = now + Limits::MEMORY_PATIENCE;
+    fn lose_patience_later(&mut self, now: Millis) {
+        self.memory.calm_since = None;
+        self.watch_memory(now + Limits::MEMORY_PATIENCE);
+    }
+
+    fn watch_memory(&mut self, at: Millis) {
         self.deadlines
             .arm(&mut self.memory.deadline, at, Timer::Memory);
     }
@@ -300,6 +315,9 @@ impl Broker {
         if !self.memory.is_short {
             return;
         }
+        if self.memory.calm_since.is_some() {
+            return self.lose_patience_later(now);
+        }
         let mut missing = (self.options.memory_in_use)().saturating_sub(self.enough());
         let mut ended = 0;
         while missing > 0
@@ -315,7 +333,7 @@ impl Broker {
         if ended == 0 && !std::mem::replace(&mut self.memory.is_given_up, true) {
             warn!("Memory is short (--memory-limit), and there is nothing more to drop.");
         }
-        self.watch_memory(now);
+        self.lose_patience_later(now);
     }
 
     /// That with most bytes that it has not taken, or has not made a packet of.
