@@ -377,7 +377,7 @@ impl Broker {
 
     /// Whether the client has taken enough of what it is owed to be sent another message.
     fn has_room(&self, connection: ConnectionId) -> bool {
-        self.connections[connection].has_room(self.owed_max())
+        self.connections[connection].has_room(self.memory.owed_max)
     }
 
     /// Whether a new QoS 1 or 2 message can go out at once without overtaking another.

@@ -28,6 +28,8 @@ use crate::packet::{QoS, ReasonCode, Refusal};
 pub struct Memory {
     /// Steps 1 to 3 are taken.
     pub is_short: bool,
+    /// What a client may be owed before QoS 0 messages to it are dropped, and others wait.
+    pub owed_max: usize,
     /// More is to be dropped in the next turn.
     pub is_busy: bool,
     /// Nothing more can be done: not reading would last for ever.
@@ -57,6 +59,15 @@ pub struct Figures {
     /// How often a client was not read.
     pub slowed: u64,
     pub disconnected: u64,
+}
+
+impl Memory {
+    pub fn new(limits: &Limits) -> Memory {
+        Memory {
+            owed_max: limits.outbound_bytes_max,
+            ..Memory::default()
+        }
+    }
 }
 
 impl Broker {
@@ -112,6 +123,7 @@ impl Broker {
              clients are refused, messages dropped."
         );
         self.memory.is_short = true;
+        self.set_owed_max();
         self.memory.before = self.memory.figures;
         self.lose_patience_later(now);
     }
@@ -135,6 +147,7 @@ impl Broker {
             figures,
             ..Memory::default()
         };
+        self.set_owed_max();
     }
 
     fn lose_patience_later(&mut self, now: Millis) {
@@ -161,13 +174,13 @@ impl Broker {
 
     // ---- messages ---------------------------------------------------------------------------
 
-    /// What a client may be owed before QoS 0 messages to it are dropped, and others wait.
-    pub(super) fn owed_max(&self) -> usize {
+    /// Whenever it may be another: it is asked for with each message.
+    pub(super) fn set_owed_max(&mut self) {
         let most = self.options.limits.outbound_bytes_max;
-        match self.memory.is_short {
+        self.memory.owed_max = match self.memory.is_short {
             false => most,
             true => most.min(Limits::OWED_BYTES_WHEN_SHORT),
-        }
+        };
     }
 
     /// A message is about to wait: where there is no room at all, others go for it.

@@ -186,6 +186,7 @@ impl Broker {
         Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
+            memory: Memory::new(&options.limits),
             options,
             started: now,
             started_at: 0,
@@ -205,7 +206,6 @@ impl Broker {
             fetch: Vec::new(),
             checks: Checks::default(),
             takeovers: Takeovers::default(),
-            memory: Memory::default(),
             journal,
             scratch: Scratch::default(),
         }
@@ -334,7 +334,7 @@ impl Broker {
             return;
         };
         let is_empty = connection.outbound.is_empty();
-        let has_room = connection.has_room_for_backlog(self.owed_max());
+        let has_room = connection.has_room_for_backlog(self.memory.owed_max);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             if is_empty {

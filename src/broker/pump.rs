@@ -40,7 +40,7 @@ impl Broker {
     }
 
     fn has_room_for_backlog(&self, connection: ConnectionId) -> bool {
-        self.connections[connection].has_room_for_backlog(self.owed_max())
+        self.connections[connection].has_room_for_backlog(self.memory.owed_max)
     }
 
     /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
@@ -191,7 +191,7 @@ impl Broker {
         topics: &mut usize,
         now: Millis,
     ) -> (Progress, usize) {
-        let owed_max = self.owed_max();
+        let owed_max = self.memory.owed_max;
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
         let (journal, authority) = (&mut self.journal, &self.authority);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
