@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg_attr(not(feature = "memory-limit"), path = "resident.rs")]
+mod memory;
 mod service;
 mod steward;
 
@@ -15,6 +17,11 @@ use midge::daemon;
 #[cfg(feature = "store")]
 use midge::persistence;
 use midge::reload::Files;
+
+/// What the heap takes is counted.
+#[cfg(feature = "memory-limit")]
+#[global_allocator]
+static HEAP: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
 
 /// Exit status for flags that cannot be read, and for what goes wrong later.
 const USAGE: u8 = 2;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, FileType};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process;
 use std::time::Instant;
@@ -22,6 +22,7 @@ use midge::store::StoreError;
 use midge::user;
 use midge::{daemon, logging};
 
+use crate::memory;
 use crate::steward::{self, Steward};
 
 /// Opens all that `config` asks for, and serves; `flags` are what it was read from.
@@ -41,7 +42,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
         warn!("{notice}.");
     }
     config.broker.seed = RandomState::new().hash_one(process::id());
-    config.broker.memory_in_use = resident_bytes;
+    config.broker.memory_in_use = memory::in_use;
     let broker = Broker::new(config.broker.clone(), Instant::now());
     let server = Server::new(broker, config.tcp_nodelay);
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
@@ -136,8 +137,8 @@ fn confine(config: &Config, server: &Server) {
         info!(target: "notice", "Not sandboxed (--sandbox false).");
         return;
     }
-    // Opens its file: nothing else of /proc can be read from now on.
-    resident_bytes();
+    // It may have to open a file that cannot be opened from now on.
+    memory::in_use();
     let mut needs = sandbox::Needs::of(config);
     server.socket_files().for_each(|path| needs.remove(path));
     let reached = needs.sentence();
@@ -237,22 +238,4 @@ fn whose_it_must_be(config: &Config, error: &StoreError) -> Option<String> {
 #[cfg(not(feature = "store"))]
 fn keeper(_: &Config, _: &mut Broker) -> Result<Option<Box<dyn Keeper>>, String> {
     Ok(None)
-}
-
-thread_local! {
-    /// Held open: in the sandbox it cannot be opened any more.
-    static STATUS: Option<File> = File::open("/proc/self/status").ok();
-}
-
-/// Resident memory, as Linux counts it.
-fn resident_bytes() -> u64 {
-    let mut status = String::new();
-    let read = |mut file: &File| {
-        file.rewind()?;
-        file.read_to_string(&mut status)
-    };
-    let _ = STATUS.with(|file| file.as_ref().map(read));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

@@ -52,6 +52,7 @@ const COVERED: &[&str] = &[
     "max-queued-bytes",
     "queue-overflow",
     "queue-qos0-messages",
+    "memory-limit",
     "max-outbound-bytes",
     "receive-maximum",
     "max-qos",
@@ -1082,6 +1083,24 @@ fn queue_qos0_messages_wait_too() {
         queued(&["--queue-qos0-messages", "false"], QoS::AtMostOnce).len(),
         0
     );
+}
+
+#[test]
+fn memory_limit_refuses_new_clients_where_the_heap_is_larger() {
+    if !cfg!(feature = "memory-limit") {
+        let exit = Midge::spawn(&["--memory-limit", "1"]).exit();
+        assert!(exit.stderr.contains("built without"), "{}", exit.stderr);
+        return;
+    }
+    for (limit, reason) in [
+        ("1", ReasonCode::QuotaExceeded),
+        ("1000000000", ReasonCode::Success),
+        ("0", ReasonCode::Success),
+    ] {
+        let broker = Midge::start(&["--memory-limit", limit]);
+        let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
+        assert_eq!(connack.connack().reason, reason, "{limit}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ impl Broker {
             memory_in_use: self.options.memory_in_use,
             ..options
         };
+        self.set_owed_max();
         self.restart_sys_timer(now);
     }
 }

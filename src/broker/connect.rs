@@ -143,6 +143,9 @@ impl Broker {
         let known = self.sessions.find(&client_id);
         let replaces = known.and_then(|session| self.sessions[session].connection);
         self.check_room(id, replaces)?;
+        if known.is_none() {
+            self.check_memory()?;
+        }
         if self.sessions.len() >= self.options.limits.sessions_max && known.is_none() {
             let why = "the server keeps as many sessions as global_max_clients allows";
             return Err(Refusal::new(ReasonCode::QuotaExceeded, why));

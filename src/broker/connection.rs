@@ -71,6 +71,10 @@ pub struct Connection {
     pub speechless: bool,
     /// It was the server that ended it.
     pub refused: bool,
+    /// It has sent a PUBLISH.
+    pub has_published: bool,
+    /// It is not read, see `memory.rs`.
+    pub is_held_back: bool,
     /// Its listener has a mount point.
     is_mounted: bool,
     /// Its place in the order of opening.
@@ -99,6 +103,8 @@ impl Connection {
             granted: Granted::ANYTHING,
             speechless: false,
             refused: false,
+            has_published: false,
+            is_held_back: false,
             is_mounted: false,
             opened: 0,
         }
@@ -112,14 +118,14 @@ impl Connection {
     }
 
     /// Whether it has taken enough of what it is owed to be sent another message.
-    pub fn has_room(&self, limits: &Limits) -> bool {
-        self.outbound.len() < limits.outbound_bytes_max
+    pub fn has_room(&self, owed_max: usize) -> bool {
+        self.outbound.len() < owed_max
     }
 
     /// The same for one that had to wait. What passes by meanwhile, QoS 0, does not count: it must
     /// not keep the backlog waiting.
-    pub fn has_room_for_backlog(&self, limits: &Limits) -> bool {
-        self.backlog_owed < Limits::BACKLOG_BYTES && self.has_room(limits)
+    pub fn has_room_for_backlog(&self, owed_max: usize) -> bool {
+        self.backlog_owed < Limits::BACKLOG_BYTES && self.has_room(owed_max)
     }
 
     fn gives_aliases(&self) -> bool {

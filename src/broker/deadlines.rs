@@ -44,6 +44,8 @@ pub enum Timer {
     /// Expired retained messages are to be removed.
     RetainedSweep,
     Sys,
+    /// Memory is short.
+    Memory,
 }
 
 #[derive(Debug, Default)]

@@ -160,6 +160,10 @@ impl Broker {
         let source = source.and_then(|id| self.authority.source(&self.sessions[id]));
         let len = outgoing.len() + source_len(&source);
         self.retained.admit(topic, len, &self.options.limits)?;
+        // The server's own are few.
+        if self.memory.is_short && publisher.is_some() && !self.retained.replaces(topic, len) {
+            self.check_memory()?;
+        }
         if let Some(at) = content.expires_at {
             self.sweep_by(at);
         }
@@ -350,7 +354,7 @@ impl Broker {
     /// What to do with a message of `bytes` for a session.
     fn step(&self, id: SessionId, qos: QoS, bytes: usize) -> Step {
         let session = &self.sessions[id];
-        let queues_qos0 = self.options.queue_qos0_messages;
+        let queues_qos0 = self.options.queue_qos0_messages && !self.memory.is_short;
         match (session.connection, qos) {
             (None, QoS::AtMostOnce) if !queues_qos0 => Step::Ignore,
             (None, _) => Step::Queue,
@@ -373,7 +377,7 @@ impl Broker {
 
     /// Whether the client has taken enough of what it is owed to be sent another message.
     fn has_room(&self, connection: ConnectionId) -> bool {
-        self.connections[connection].has_room(&self.options.limits)
+        self.connections[connection].has_room(self.memory.owed_max)
     }
 
     /// Whether a new QoS 1 or 2 message can go out at once without overtaking another.
@@ -409,6 +413,7 @@ impl Broker {
                 }
             }
             Step::Queue => self.queue(id, way, outgoing),
+            Step::Drop if self.memory.is_short => self.note_dropped_for_memory(id, 1),
             Step::Drop => self.note_dropped(id, 1),
             Step::Ignore => {}
         }

@@ -109,6 +109,10 @@ impl Broker {
     pub(super) fn on_connection_deadline(&mut self, id: ConnectionId, now: Millis) {
         let connection = &mut self.connections[id];
         connection.deadline = Deadline::default();
+        if connection.is_held_back {
+            // What it says is not read.
+            connection.last_packet = now;
+        }
         match connection.phase {
             Phase::AwaitConnect => {
                 debug!("No CONNECT from {} in time.", connection.peer);

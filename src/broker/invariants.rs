@@ -55,7 +55,7 @@ impl Broker {
         self.check_limits();
         let index = self.subscriptions.plain_count() + self.subscriptions.shared_count();
         assert_eq!(subscriptions, index);
-        assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 2);
+        assert!(self.deadlines.len() <= self.connections.len() + 2 * self.sessions.len() + 3);
     }
 
     /// What is limited for all clients together; for the limits of each see its session.

@@ -36,7 +36,8 @@ pub struct Options {
     pub persistent_client_expiration: Option<Duration>,
     /// How often `$SYS` is brought up to date; `None` for never.
     pub sys_interval: Option<Duration>,
-    /// Bytes of memory the process takes, for `$SYS`: the core cannot know.
+    /// Bytes of the heap, or what comes near, for `$SYS` and for the limit of it: the core cannot
+    /// know.
     pub memory_in_use: fn() -> u64,
     /// Log who connects and who leaves.
     pub connection_messages: bool,
@@ -177,6 +178,8 @@ pub struct Limits {
     /// Soft limit of the bytes a client has not yet taken: beyond it no message is added; QoS 0 is
     /// dropped, QoS 1 and 2 wait in the queue.
     pub outbound_bytes_max: usize,
+    /// Bytes of the heap, see `memory.rs`.
+    pub memory_bytes_max: usize,
     /// An id that goes from one connection to another again and again does so this seldom, in
     /// milliseconds; 0 for as often as clients like.
     pub takeover_interval: Millis,
@@ -200,6 +203,7 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 << 20,
             outbound_bytes_max: 8 << 20,
+            memory_bytes_max: usize::MAX,
             takeover_interval: 15_000,
         }
     }
@@ -244,6 +248,25 @@ impl Limits {
     /// Ids of which it is remembered how often they did of late: rows, and ids in a row.
     pub const TAKEOVER_ROWS: usize = 64;
     pub const TAKEOVERS_PER_ROW: usize = 8;
+    /// Memory is short from its limit on, until one such part of it is free again.
+    pub const MEMORY_FREE_PART: u64 = 16;
+    /// What the heap may have beyond its limit, with one subscriber that has stopped: what comes
+    /// of one read.
+    pub const MEMORY_SLACK: usize = 1 << 20;
+    /// What a client may be owed then before QoS 0 is dropped for it.
+    pub const OWED_BYTES_WHEN_SHORT: usize = 16 << 10;
+    /// Messages that are dropped then in one turn, and from one queue before the longest is looked
+    /// for again.
+    pub const MEMORY_DROPS: usize = 4_096;
+    pub const MEMORY_DROPS_AT_ONCE: usize = 32;
+    /// Queues that are found by one look at all of them, and looks in one turn.
+    pub const MEMORY_QUEUES_AT_ONCE: usize = 64;
+    pub const MEMORY_LOOKS: usize = 16;
+    /// How long that part must be free.
+    pub const MEMORY_CALM: Millis = 1_000;
+    /// How long it may be short before connections end that take most, and how many at once.
+    pub const MEMORY_PATIENCE: Millis = 5_000;
+    pub const MEMORY_DISCONNECTS: usize = 64;
     /// Bytes of the mount point of a listener.
     pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
     /// Bytes of a Client Identifier.
@@ -280,6 +303,7 @@ impl Limits {
             retained_messages_max,
             retained_bytes_max,
             outbound_bytes_max,
+            memory_bytes_max,
             // How long something takes is no room that anything has taken.
             takeover_interval: _,
         } = self;
@@ -295,6 +319,7 @@ impl Limits {
             (retained_messages_max, other.retained_messages_max),
             (retained_bytes_max, other.retained_bytes_max),
             (outbound_bytes_max, other.outbound_bytes_max),
+            (memory_bytes_max, other.memory_bytes_max),
         ] {
             *limit = other.max(*limit);
         }
@@ -305,6 +330,15 @@ impl Limits {
             (topic_alias_max_broker, other.topic_alias_max_broker),
         ] {
             *limit = other.max(*limit);
+        }
+    }
+
+    /// [`Limits::queued_bytes_max`] for what waits on disk: no limit is none, however little memory
+    /// can be addressed.
+    pub fn queued_bytes(&self) -> u64 {
+        match self.queued_bytes_max {
+            usize::MAX => u64::MAX,
+            most => most as u64,
         }
     }
 

@@ -11,7 +11,8 @@
 //! `deliver.rs`, `waiting.rs` and `pump.rs`, who may do what in `access.rs` and `authority.rs`,
 //! what survives a stop in `journal.rs` and `restore.rs`, how passwords are asked for in
 //! `verify.rs`, what topics are called in `mount.rs`, who keeps an id that two have in
-//! `takeover.rs`, what a session that goes on leaves behind in `review.rs`.
+//! `takeover.rs`, what a session that goes on leaves behind in `review.rs`, what goes when there is
+//! no memory left in `memory.rs`.
 
 mod access;
 pub mod acl;
@@ -39,6 +40,7 @@ mod kept;
 pub mod limits;
 mod lines;
 mod lookup;
+mod memory;
 mod message;
 mod mount;
 mod outbound;
@@ -85,6 +87,7 @@ use ending::End;
 pub use hash::Seeded;
 use journal::Journal;
 use limits::{Limits, Options};
+use memory::Memory;
 use mount::Mounts;
 pub use peer::Peer;
 use printable::Printable;
@@ -170,6 +173,7 @@ pub struct Broker {
     fetch: Vec<Fetch>,
     checks: Checks,
     takeovers: Takeovers,
+    memory: Memory,
     journal: Journal,
     scratch: Scratch,
 }
@@ -185,6 +189,7 @@ impl Broker {
             connected_through: vec![0; options.listeners.len()],
             stretched: options.limits.clone(),
             authority: Authority::new(hash, options.check_retain_source),
+            memory: Memory::new(&options.limits),
             options,
             started: now,
             started_at: 0,
@@ -261,6 +266,7 @@ impl Broker {
                 }
                 Timer::RetainedSweep => self.sweep_retained(now),
                 Timer::Sys => self.on_sys_interval(now),
+                Timer::Memory => self.on_memory_deadline(now),
             }
         }
     }
@@ -272,7 +278,8 @@ impl Broker {
             && self.connections.close.is_empty()
             && self.checks.is_idle()
             && self.journal.is_empty()
-            && !self.sys.is_alarm_due;
+            && !self.sys.is_alarm_due
+            && !self.memory.is_busy;
         match idle {
             true => {
                 let next = self.deadlines.next()?.saturating_sub(self.started_at);
@@ -287,6 +294,7 @@ impl Broker {
     pub fn end_turn(&mut self, turn: &mut Turn, now: Instant) {
         let now = self.millis(now);
         self.publish_alarm(now);
+        self.relieve_memory(now);
         let empty = std::mem::take(&mut self.scratch.refill);
         let mut refill = std::mem::replace(&mut self.refill, empty);
         for id in refill.drain(..) {
@@ -328,7 +336,7 @@ impl Broker {
             return;
         };
         let is_empty = connection.outbound.is_empty();
-        let has_room = connection.has_room_for_backlog(&self.options.limits);
+        let has_room = connection.has_room_for_backlog(self.memory.owed_max);
         let session = &mut self.sessions[session_id];
         if !session.has_more() {
             if is_empty {

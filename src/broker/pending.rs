@@ -319,10 +319,9 @@ impl Pending {
         }
     }
 
-    /// A message of a group was in the queue when the broker was started.
-    pub fn restore_shared(&mut self, delivery: Delivery) {
-        self.queue_bytes += delivery.message.len();
-        self.queue.push(delivery);
+    /// Whether a message of that QoS waits in memory.
+    pub fn has_queued(&self, qos: QoS) -> bool {
+        self.queue.iter().any(|delivery| delivery.qos == qos)
     }
 
     /// What is in memory, in its order, is not on the shelf.
@@ -332,9 +331,8 @@ impl Pending {
     }
 
     pub fn queue_has_room(&self, bytes: usize, limits: &Limits) -> bool {
-        self.waiting_count() < limits.queued_messages_max
-            && (self.queue_bytes + self.shelf.bytes()).saturating_add(bytes)
-                <= limits.queued_bytes_max
+        let bytes = self.waiting_bytes() + bytes as u64;
+        self.waiting_count() < limits.queued_messages_max && bytes <= limits.queued_bytes()
     }
 
     /// Whether a message waits: then others of its kind must not pass it by.
@@ -367,8 +365,12 @@ impl Pending {
     }
 
     /// Bytes of the messages that wait or are in flight.
-    pub fn stored_bytes(&self) -> usize {
-        self.queue_bytes + self.shelf.bytes() + self.inflight_bytes
+    pub fn stored_bytes(&self) -> u64 {
+        self.waiting_bytes() + self.inflight_bytes as u64
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        self.queue_bytes as u64 + self.shelf.bytes()
     }
 
     /// Whether anything waits to be sent.
@@ -451,7 +453,7 @@ impl Pending {
         assert!(self.inflight.len() <= usize::from(limits.inflight_messages_max));
         assert!(self.inflight_bytes <= limits.inflight_bytes_max || self.inflight.len() == 1);
         assert!(self.waiting_count() <= limits.queued_messages_max);
-        assert!(self.queue_bytes + self.shelf.bytes() <= limits.queued_bytes_max);
+        assert!(self.waiting_bytes() <= limits.queued_bytes());
         self.shelf.check_invariants();
         assert!(self.sent <= self.inflight.len());
         self.queue.check_invariants();
@@ -460,12 +462,8 @@ impl Pending {
             self.inflight.iter().map(delivery).sum::<usize>(),
             self.inflight_bytes
         );
-        let queued: usize = self
-            .queue
-            .iter()
-            .map(|delivery| delivery.message.len())
-            .sum();
-        assert_eq!(queued, self.queue_bytes);
+        let queued = self.queue.iter().map(|delivery| delivery.message.len());
+        assert_eq!(queued.sum::<usize>(), self.queue_bytes);
         let mut ids: Vec<PacketId> = self.inflight.iter().map(|i| i.packet_id).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -25,6 +25,8 @@ impl Broker {
         now: Millis,
     ) -> Result<(), Refusal> {
         self.connections.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.connections[id].has_published = true;
+        self.feel(now);
         self.check_publish(id, &publish)?;
         let resolved = self.resolve(id, &publish)?;
         let topic = match &resolved {

@@ -66,7 +66,7 @@ impl Broker {
     }
 
     fn has_room_for_backlog(&self, connection: ConnectionId) -> bool {
-        self.connections[connection].has_room_for_backlog(&self.options.limits)
+        self.connections[connection].has_room_for_backlog(self.memory.owed_max)
     }
 
     /// Sends again what an earlier connection left unacknowledged [MQTT-4.4.0-1], one at a time.
@@ -226,6 +226,7 @@ impl Broker {
         topics: &mut usize,
         now: Millis,
     ) -> (Progress, usize) {
+        let owed_max = self.memory.owed_max;
         let (session, connections) = (&mut self.sessions[id], &mut self.connections);
         let (journal, authority) = (&mut self.journal, &self.authority);
         let (limits, upgrade) = (&self.options.limits, self.options.upgrade_outgoing_qos);
@@ -239,7 +240,7 @@ impl Broker {
         let mut sent = 0;
         let progress = self.retained.replay(&mut replay.cursor, topics, |entry| {
             let message = &entry.message;
-            if sent == most || !connections[connection].has_room_for_backlog(limits) {
+            if sent == most || !connections[connection].has_room_for_backlog(owed_max) {
                 return ControlFlow::Break(());
             }
             // [MQTT-3.8.3-3]

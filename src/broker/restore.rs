@@ -112,7 +112,7 @@ impl Broker {
         if let Some(session) = self.fetching(fetch)
             && session.pending().shelf.contains(at)
         {
-            session.pending_mut().restore_shared(delivery);
+            session.pending_mut().queue(delivery);
         }
     }
 
@@ -437,8 +437,9 @@ impl Broker {
         let raise = |limit: &mut usize, to: usize| *limit = to.max(*limit);
         raise(&mut stretched.subscriptions_max, draft.subscriptions.len());
         raise(&mut stretched.queued_messages_max, draft.shelf.len());
-        raise(&mut stretched.queued_bytes_max, draft.shelf.bytes());
-        raise(&mut stretched.inflight_bytes_max, draft.shelf.bytes());
+        let bytes = usize::try_from(draft.shelf.bytes()).unwrap_or(usize::MAX);
+        raise(&mut stretched.queued_bytes_max, bytes);
+        raise(&mut stretched.inflight_bytes_max, bytes);
         let inflight = draft.sent.len() as u16;
         stretched.inflight_messages_max = inflight.max(stretched.inflight_messages_max);
     }

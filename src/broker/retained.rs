@@ -141,6 +141,12 @@ impl Retained {
         Ok(())
     }
 
+    /// Whether a message of `len` bytes to `topic` takes no more room than the one it replaces.
+    pub fn replaces(&self, topic: TopicName, len: usize) -> bool {
+        let old = self.by_topic.get(topic.as_bytes());
+        old.is_some_and(|old| len <= old.len())
+    }
+
     /// [MQTT-3.3.1-5] replaces the topic's message.
     pub fn store(&mut self, message: Message, publisher: u64, source: Option<Source>) {
         self.stamp += 1;

@@ -101,6 +101,14 @@ impl Session {
         }
     }
 
+    /// Bytes of what waits for it in memory and could be dropped: nothing of it is on disk.
+    pub fn bytes_to_drop(&self) -> usize {
+        match self.queue {
+            0 => self.pending().queue_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The client is gone.
     pub fn disconnected(&mut self) {
         self.connection = None;

@@ -12,7 +12,8 @@ pub type Sequence = u32;
 pub struct Shelf {
     /// Sequence and length, in order.
     entries: VecDeque<(Sequence, u32)>,
-    bytes: usize,
+    /// More than memory can have, perhaps.
+    bytes: u64,
 }
 
 impl Shelf {
@@ -32,18 +33,18 @@ impl Shelf {
     }
 
     /// Of the messages, see [`super::message::Message::len`].
-    pub fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     pub fn push(&mut self, sequence: Sequence, len: usize) {
-        self.bytes += len;
+        self.bytes += len as u64;
         self.entries.push_back((sequence, len as u32));
     }
 
     /// Puts back what was in memory.
     pub fn push_front(&mut self, sequence: Sequence, len: usize) {
-        self.bytes += len;
+        self.bytes += len as u64;
         self.entries.push_front((sequence, len as u32));
     }
 
@@ -59,7 +60,7 @@ impl Shelf {
 
     pub fn pop(&mut self) -> Option<Sequence> {
         let (sequence, len) = self.entries.pop_front()?;
-        self.bytes -= len as usize;
+        self.bytes -= u64::from(len);
         if self.entries.len() < self.entries.capacity() / 8 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
@@ -76,7 +77,7 @@ impl Shelf {
             return false;
         };
         let (_, len) = self.entries.remove(at).unwrap_or_default();
-        self.bytes -= len as usize;
+        self.bytes -= u64::from(len);
         true
     }
 
@@ -93,13 +94,33 @@ impl Shelf {
         let mut sequences = sequences.peekable();
         self.entries
             .retain(|(sequence, _)| sequences.next_if_eq(sequence).is_none());
-        self.bytes = self.entries.iter().map(|(_, len)| *len as usize).sum();
+        self.bytes = self.count_bytes();
+    }
+
+    fn count_bytes(&self) -> u64 {
+        self.entries.iter().map(|(_, len)| u64::from(*len)).sum()
     }
 
     /// Panics where the parts disagree.
     pub fn check_invariants(&self) {
-        let bytes: usize = self.entries.iter().map(|(_, len)| *len as usize).sum();
-        assert_eq!(bytes, self.bytes);
+        assert_eq!(self.count_bytes(), self.bytes);
         assert!(self.entries.iter().all(|(sequence, _)| *sequence != 0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_may_wait_on_disk_than_32_bits_can_count() {
+        let mut shelf = Shelf::new();
+        (1..=100).for_each(|sequence| shelf.push(sequence, 100 << 20));
+        assert_eq!(shelf.bytes(), 100 * (100 << 20));
+        shelf.check_invariants();
+        shelf.remove_all(1..=60);
+        assert!(shelf.remove(61) && shelf.pop() == Some(62));
+        assert_eq!(shelf.bytes(), 38 * (100 << 20));
+        shelf.check_invariants();
     }
 }

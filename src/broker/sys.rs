@@ -140,6 +140,11 @@ impl Sys {
         self.averaged = now;
     }
 
+    /// What is in use now.
+    pub fn note_memory(&mut self, bytes: u64) {
+        self.memory_maximum = self.memory_maximum.max(bytes);
+    }
+
     /// Exponential averages per minute over 1, 5 and 15 minutes.
     fn average(&mut self, counters: &Counters, now: Millis) {
         let minutes = now.saturating_sub(self.averaged) as f64 / 60_000.0;
@@ -257,6 +262,9 @@ impl Broker {
         if self.journal.is_on() {
             self.storage_values(now, &mut values);
         }
+        if self.has_memory_limit() {
+            self.memory_values(&mut values);
+        }
         values
     }
 
@@ -285,6 +293,19 @@ impl Broker {
         values.push((ALARM.to_string(), self.alarm().to_string()));
     }
 
+    fn memory_values(&self, values: &mut Vec<(String, String)>) {
+        let figures = &self.memory.figures;
+        for (topic, value) in [
+            ("limit", self.options.limits.memory_bytes_max as u64),
+            ("refused", figures.refused),
+            ("dropped", figures.dropped),
+            ("slowed", figures.slowed),
+            ("disconnected", figures.disconnected),
+        ] {
+            values.push((format!("memory/{topic}"), value.to_string()));
+        }
+    }
+
     fn alarm(&self) -> &'static str {
         match self.journal.storage {
             Storage::Good => "none",
@@ -308,7 +329,7 @@ impl Broker {
         let total = self.sessions.len() as u64;
         let connected = self.connected as u64;
         let memory = (self.options.memory_in_use)();
-        self.sys.memory_maximum = self.sys.memory_maximum.max(memory);
+        self.sys.note_memory(memory);
         let counters = &self.connections.counters;
         for (topic, value) in [
             ("clients/total", total),
@@ -335,26 +356,32 @@ impl Broker {
     }
 
     fn message_values(&self, values: &mut Vec<(String, String)>) {
-        let (mut stored, mut stored_bytes) = (self.retained.len(), self.retained.bytes());
+        // What many wait for counts for each, and what is on disk counts: more than memory has.
+        let mut stored = self.retained.len() as u64;
+        let mut stored_bytes = self.retained.bytes() as u64;
         for (_, session) in self.sessions.iter() {
-            stored += session.pending().waiting_count() + session.pending().inflight_count();
-            stored_bytes += session.pending().stored_bytes();
+            let pending = session.pending();
+            stored += (pending.waiting_count() + pending.inflight_count()) as u64;
+            stored_bytes += pending.stored_bytes();
         }
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes) = (0, 0_u64);
         for (_, connection) in self.connections.iter() {
-            packets += connection.outbound.packets();
-            bytes += connection.outbound.len();
+            packets += connection.outbound.packets() as u64;
+            bytes += connection.outbound.len() as u64;
         }
         for (topic, value) in [
             ("messages/stored", stored),
             ("store/messages/count", stored),
             ("store/messages/bytes", stored_bytes),
-            ("subscriptions/count", self.subscriptions.plain_count()),
+            (
+                "subscriptions/count",
+                self.subscriptions.plain_count() as u64,
+            ),
             (
                 "shared_subscriptions/count",
-                self.subscriptions.shared_count(),
+                self.subscriptions.shared_count() as u64,
             ),
-            ("retained messages/count", self.retained.len()),
+            ("retained messages/count", self.retained.len() as u64),
             ("packet/out/count", packets),
             ("packet/out/bytes", bytes),
         ] {

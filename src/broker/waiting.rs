@@ -73,6 +73,7 @@ impl Broker {
         if !self.may_wait(&self.sessions[id]) || !self.make_room(id, outgoing.len()) {
             return self.note_dropped(id, 1);
         }
+        self.make_memory();
         let sequence = self.wait(id, way);
         let shelves = self.sessions[id].shelves(way.group.is_some());
         let pending = self.sessions[id].pending_mut();

@@ -294,6 +294,13 @@ impl Config {
             let name = self.name("sandbox");
             return Err(format!("{name}: this midge was built without the sandbox"));
         }
+        let has_memory_limit = self.broker.limits.memory_bytes_max != usize::MAX;
+        if has_memory_limit && !cfg!(feature = "memory-limit") {
+            let name = self.name("memory-limit");
+            return Err(format!(
+                "{name}: this midge was built without the counting of memory"
+            ));
+        }
         self.complete_persistence()
     }
 

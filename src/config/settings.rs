@@ -96,6 +96,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "max-outbound-bytes", short: NONE, scope: Scope::Global, kind: Number(1_024, U32, "BYTES"), default: "8388608",
         help: "what a client that reads slowly is owed before QoS 0 messages to it are dropped",
         effect: Global(|c, v| { c.broker.limits.outbound_bytes_max = v.limit(); Ok(()) }) },
+    Setting { name: "memory-limit", short: NONE, scope: Scope::Global, kind: Number(0, i64::MAX, "BYTES"), default: "0",
+        help: "bytes of the heap from which on new clients are refused and messages dropped; 0 for any",
+        effect: Global(|c, v| { c.broker.limits.memory_bytes_max = v.limit(); Ok(()) }) },
     Setting { name: "receive-maximum", short: NONE, scope: Scope::Global, kind: Number(1, 65_535, "N"), default: "65535",
         help: "QoS 2 messages an MQTT 5 client may have begun and not released",
         effect: Global(|c, v| { c.broker.limits.receive_maximum = v.number() as u16; Ok(()) }) },
@@ -259,7 +262,6 @@ pub const SETTINGS: &[Setting] = &[
     Setting::approximated(Scope::Global, "autosave-on-changes", Bool, "what must survive is on disk before it is acknowledged, or as durability says"),
     Setting::approximated(Scope::Global, "persistence-file", Text("NAME"), "midge keeps a log of its own in persistence_location; Mosquitto's file is neither read nor changed"),
     Setting::approximated(Scope::Global, "allow-duplicate-messages", Bool, "overlapping subscriptions always give one copy, with the best QoS of them"),
-    Setting::approximated(Scope::Global, "memory-limit", Number(0, i64::MAX, "BYTES"), "what can grow has limits of its own: max_queued_bytes, max_outbound_bytes, max_retained_bytes"),
     Setting::approximated(Scope::Global, "retain-expiry-interval", Number(0, U32, "MINUTES"), "retained messages that expire are never sent, and removed without being asked"),
 
     // Not there yet, and missed.

@@ -58,6 +58,9 @@ impl Server {
         if socket.unread {
             self.unread.retain(|other| *other != id);
         }
+        if socket.paused {
+            self.paused.retain(|other| *other != id);
+        }
         drop(socket);
         self.descriptor_is_free();
     }

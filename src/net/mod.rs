@@ -133,6 +133,8 @@ pub struct Server {
     buffer: Box<[u8]>,
     /// Sockets that may have more to read.
     unread: Vec<ConnectionId>,
+    /// Sockets that the broker wants no more from for now.
+    paused: Vec<ConnectionId>,
     /// Sockets that can be written to again.
     writable: Vec<ConnectionId>,
     /// Sockets that were found to be lost when they were written to.
@@ -163,6 +165,7 @@ impl Server {
             notices: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             unread: Vec::new(),
+            paused: Vec::new(),
             writable: Vec::new(),
             gone: Vec::new(),
             lingering: VecDeque::new(),
@@ -297,7 +300,8 @@ impl Server {
 
     fn time_to_wait(&self) -> Option<Duration> {
         let accepting = self.listeners.iter().any(|listener| listener.has_more);
-        let is_waited = !self.unread.is_empty() || !self.gone.is_empty();
+        let resumes = !self.paused.is_empty() && self.broker.may_read_on();
+        let is_waited = !self.unread.is_empty() || !self.gone.is_empty() || resumes;
         if is_waited || accepting || self.hurries > 0 {
             return Some(Duration::ZERO);
         }
@@ -344,6 +348,12 @@ impl Server {
             self.sockets[id.index()].unread = false;
         }
         again.iter().for_each(|&id| self.read(id, now));
+        if self.broker.may_read_on() {
+            for id in std::mem::take(&mut self.paused) {
+                self.sockets[id.index()].paused = false;
+                self.read(id, now);
+            }
+        }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token().0 {
@@ -382,7 +392,12 @@ impl Server {
     fn read(&mut self, id: ConnectionId, now: Instant) {
         let socket = &mut self.sockets[id.index()];
         // It had its share in this turn.
-        if socket.unread || socket.lost {
+        if socket.unread || socket.paused || socket.lost {
+            return;
+        }
+        if self.broker.holds_back(id, now) {
+            socket.paused = true;
+            self.paused.push(id);
             return;
         }
         match socket.take(&mut self.buffer) {

@@ -28,6 +28,8 @@ pub struct Socket {
     pub read_closed: bool,
     /// There may be more to read, and the server knows.
     pub unread: bool,
+    /// It is not read now, and the server knows.
+    pub paused: bool,
     /// Nothing can be read or written any more.
     pub lost: bool,
     /// Refused: what it sends is read and not listened to, until it has seen why.
@@ -62,6 +64,7 @@ impl Socket {
             writable: true,
             read_closed: false,
             unread: false,
+            paused: false,
             lost: false,
             lingering: false,
         }

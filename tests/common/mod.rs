@@ -43,6 +43,8 @@ struct Link {
     id: ConnectionId,
     version: Version,
     inbox: Vec<u8>,
+    /// What it sent while the broker did not read it.
+    unread: Vec<u8>,
     /// Bytes the client's end still takes; `usize::MAX` for one that reads all the time.
     room: usize,
     open: bool,
@@ -109,6 +111,7 @@ impl World {
             id,
             version,
             inbox,
+            unread: vec![],
             room: usize::MAX,
             open: true,
         });
@@ -145,10 +148,23 @@ impl World {
 
     /// Sends bytes within the turn, see [`World::turn`].
     pub fn deliver_bytes(&mut self, client: Client, bytes: &[u8]) {
-        let link = &self.links[client.0];
+        let link = &mut self.links[client.0];
         assert!(link.open, "the connection is closed");
+        if self.broker.holds_back(link.id, self.now) {
+            link.unread.extend(bytes);
+            return;
+        }
+        let unread = std::mem::take(&mut link.unread);
+        if !unread.is_empty() {
+            self.broker.receive(link.id, &unread, self.now);
+        }
         self.broker.receive(link.id, bytes, self.now);
         self.broker.check_invariants();
+    }
+
+    /// Whether what the client sends would be read now.
+    pub fn broker_reads(&mut self, client: Client) -> bool {
+        !self.broker.holds_back(self.links[client.0].id, self.now)
     }
 
     /// The client's end is gone without a word.
@@ -242,6 +258,9 @@ impl World {
             }
             self.broker.check_invariants();
             self.turn = turn;
+            if self.read_held_back() {
+                continue;
+            }
             let gate = self.gate.as_ref().and_then(|gate| gate.deadline());
             let next = self.broker.poll_timeout().into_iter().chain(gate).min();
             if next.is_none_or(|at| at > self.now) {
@@ -249,6 +268,21 @@ impl World {
             }
             self.broker.handle_timeout(self.now);
         }
+    }
+
+    /// Reads one of those that had not been read; whether there was one that may be.
+    fn read_held_back(&mut self) -> bool {
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            let waits = link.open && !link.unread.is_empty();
+            if waits && !self.broker.holds_back(link.id, self.now) {
+                let bytes = std::mem::take(&mut link.unread);
+                self.broker.receive(link.id, &bytes, self.now);
+                self.broker.check_invariants();
+                return true;
+            }
+        }
+        false
     }
 
     /// Durable before anybody is told of it; those who would be told of what is not are cut off.

@@ -1,5 +1,7 @@
 //! Queues of clients that are away, or slow: on disk, in order, and within their limits.
 
+use std::cell::Cell;
+
 use midge::broker::limits::{Limits, Options, QueueOverflow};
 use midge::packet::{Packet, PropertyId, Publish, QoS, SubscriptionOptions, Version};
 
@@ -68,6 +70,37 @@ fn what_waits_is_on_disk_and_not_in_memory() {
     }
     board.lose(client);
     board.broker.check_all_waits_on_disk("client");
+}
+
+#[test]
+fn what_is_on_disk_is_not_dropped_where_memory_is_short() {
+    thread_local!(static IN_USE: Cell<u64> = const { Cell::new(0) });
+    let limits = Limits {
+        memory_bytes_max: 1_000,
+        ..Limits::default()
+    };
+    let options = Options {
+        memory_in_use: || IN_USE.get(),
+        ..options(limits, QueueOverflow::DropNewest)
+    };
+    let mut board = Board::with(1, options);
+    // It takes nothing: what waits for it is in memory, too.
+    let stopped = board.durable(Version::V5, "client");
+    board.subscribe(stopped, "#", QoS::AtLeastOnce);
+    board.read_only(stopped, 0);
+    let publisher = board.client(Version::V5, "publisher");
+    for number in 0..200 {
+        // From the middle on it is short, and stays so just below the limit.
+        if number == 100 {
+            IN_USE.set(1_000);
+            board.turn();
+            IN_USE.set(999);
+        }
+        board.publish_as(publisher, QoS::AtLeastOnce, "t", &number.to_string());
+    }
+    board.lose(stopped);
+    let client = board.resume(Version::V5, "client");
+    assert_eq!(board.drain(client), texts(0..200));
 }
 
 #[test]
