@@ -1,7 +1,9 @@
 """Clients on this machine, which reach the board through a port that QEMU forwards."""
 
 import contextlib
+import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
@@ -116,6 +118,41 @@ class Paho:
     def drop(self) -> None:
         """Its board has gone, so there is nobody to say farewell to."""
         self.paho.loop_stop()
+
+
+class Stopped:
+    """A subscriber that reads its SUBACK and nothing after it."""
+
+    def __init__(self, port: int, topic: bytes):
+        self.socket = socket.create_connection((HOST, port), timeout=PATIENCE)
+        self.socket.sendall(b"\x10\x13\x00\x04MQTT\x04\x02\x00\x00\x00\x07stopped")
+        topics = b"\x00\x01" + len(topic).to_bytes(2, "big") + topic + b"\x01"
+        self.socket.sendall(b"\x82%c" % len(topics) + topics)
+        answers = b""
+        while len(answers) < 4 + 5:
+            answers += self.socket.recv(4 + 5 - len(answers))
+
+    def end(self) -> None:
+        self.socket.close()
+
+
+class Flood:
+    """Publishers of QoS 1 that send as fast as they are let, 1 KiB a message."""
+
+    def __init__(self, port: int, topic: str, publishers: int):
+        line = "x" * 1000
+        source = f"yes {line} | exec mosquitto_pub -h {HOST} -p {port} -t {topic} -q 1 -l"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.publishers = [
+            subprocess.Popen(["sh", "-c", source], start_new_session=True, **quiet)
+            for _ in range(publishers)
+        ]
+
+    def end(self) -> None:
+        for publisher in self.publishers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(publisher.pid, signal.SIGKILL)
+            publisher.wait()
 
 
 class Crowd:

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from clients import Crowd, Paho, publish, subscriber
+from clients import Crowd, Flood, Paho, Stopped, publish, subscriber
 from emulator import KINDS, Board
 
 OPEN = ["--listener", "1883", "--allow-anonymous", "true"]
@@ -26,6 +26,7 @@ TITLES = {
 START_MAX = 1024
 IDLE_MAX = 1536
 IDLE_CLIENTS = 500
+MEMORY_LIMIT = 6_000_000  # bytes
 OFFLINE_MESSAGES = 20_000
 
 
@@ -130,6 +131,34 @@ class Stories:
         finally:
             board.cut_power()
 
+    def flood(self):
+        """50 publishers, a subscriber that has stopped reading, and 6 MB: it lives, and recovers."""
+        flags = [*OPEN, "--memory-limit", str(MEMORY_LIMIT), "--connection-messages", "false"]
+        board = self.board("flood", "full", flags)
+        flood = None
+        try:
+            board.start()
+            stopped = Stopped(board.port, b"flood/#")
+            flood = Flood(board.port, "flood/x", publishers=50)
+            time.sleep(30)
+            board.check()
+            self.note_memory(f"full, most in a flood with a limit of {MEMORY_LIMIT} bytes", board.peak())
+            flood.end()
+            stopped.end()
+            time.sleep(5)
+            with subscriber(board.port, "-t", "after", "-q", "1", "-C", "1") as got:
+                publish(board.port, "-t", "after", "-q", "1", "-m", "the flood")
+            expect("after the flood", got, ["the flood"])
+            self.note_memory("full, after it", board.memory())
+            for line in board.console().splitlines():
+                if "emory" in line and "BOARD" not in line:
+                    print(f"    {line}")
+            board.check()
+        finally:
+            if flood:
+                flood.end()
+            board.cut_power()
+
     def power_cuts(self):
         """The power goes at a random moment under load: everything acknowledged is there."""
         board = self.board("cuts", "full", ON_DISK, disk=True)
@@ -220,7 +249,8 @@ def main() -> int:
     stories = Stories(args := parser.parse_args())
     todo = [stories.every_qos_and_retained]
     if args.board == "armv7":
-        todo += [stories.many_idle_clients_and_load, stories.offline_session, stories.power_cuts]
+        todo += [stories.many_idle_clients_and_load, stories.offline_session, stories.flood]
+        todo += [stories.power_cuts]
     for story in todo:
         if args.only in (None, story.__name__):
             stories.tell(story)
