@@ -1,9 +1,8 @@
 """Clients on this machine, which reach the board through a port that QEMU forwards."""
 
 import contextlib
-import os
 import queue
-import signal
+import selectors
 import socket
 import subprocess
 import threading
@@ -120,39 +119,95 @@ class Paho:
         self.paho.loop_stop()
 
 
+def connect(port: int, client_id: bytes) -> socket.socket:
+    """A connection that has got its CONNACK: MQTT 3.1.1, a clean session, no Keep Alive."""
+    peer = socket.create_connection((HOST, port), timeout=PATIENCE)
+    peer.sendall(connect_packet(4, b"", client_id))
+    if (answer := peer.recv(4)) != b"\x20\x02\x00\x00":
+        raise RuntimeError(f"{client_id!r} does not get in: {answer!r}")
+    return peer
+
+
+def reason_code(port: int, client_id: bytes) -> int:
+    """That with which a client of MQTT 5 is let in or refused."""
+    with socket.create_connection((HOST, port), timeout=PATIENCE) as peer:
+        peer.sendall(connect_packet(5, b"\x00", client_id))
+        answer = b""
+        while len(answer) < 4:
+            answer += peer.recv(4 - len(answer))
+        return answer[3]
+
+
+def connect_packet(version: int, properties: bytes, client_id: bytes) -> bytes:
+    header = b"\x00\x04MQTT%c\x02\x00\x00" % version + properties
+    rest = header + len(client_id).to_bytes(2, "big") + client_id
+    return b"\x10%c" % len(rest) + rest
+
+
+def publish_packet(topic: bytes, payload: bytes, qos: int) -> bytes:
+    """With a packet id of 1, for a packet of between 128 bytes and 16 KiB."""
+    packet_id = b"\x00\x01" if qos else b""
+    rest = len(topic).to_bytes(2, "big") + topic + packet_id + payload
+    return b"%c%c%c" % (0x30 | qos << 1, len(rest) & 0x7F | 0x80, len(rest) >> 7) + rest
+
+
 class Stopped:
     """A subscriber that reads its SUBACK and nothing after it."""
 
     def __init__(self, port: int, topic: bytes):
-        self.socket = socket.create_connection((HOST, port), timeout=PATIENCE)
-        self.socket.sendall(b"\x10\x13\x00\x04MQTT\x04\x02\x00\x00\x00\x07stopped")
+        self.socket = connect(port, b"stopped")
         topics = b"\x00\x01" + len(topic).to_bytes(2, "big") + topic + b"\x01"
         self.socket.sendall(b"\x82%c" % len(topics) + topics)
         answers = b""
-        while len(answers) < 4 + 5:
-            answers += self.socket.recv(4 + 5 - len(answers))
+        while len(answers) < 5:
+            answers += self.socket.recv(5 - len(answers))
 
     def end(self) -> None:
         self.socket.close()
 
 
 class Flood:
-    """Publishers of QoS 1 that send as fast as they are let, 1 KiB a message."""
+    """Publishers that send messages of 1,000 bytes as fast as they are let, of QoS 0 and 1 by turns.
 
-    def __init__(self, port: int, topic: str, publishers: int):
-        line = "x" * 1000
-        source = f"yes {line} | exec mosquitto_pub -h {HOST} -p {port} -t {topic} -q 1 -l"
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.publishers = [
-            subprocess.Popen(["sh", "-c", source], start_new_session=True, **quiet)
-            for _ in range(publishers)
-        ]
+    One thread for all of them: fifty programs would take the processor from the board.
+    """
+
+    def __init__(self, port: int, topic: bytes, publishers: int):
+        self._ended = threading.Event()
+        self._selector = selectors.DefaultSelector()
+        self._burst = b"".join(publish_packet(topic, b"x" * 1000, qos) for qos in (0, 1) * 8)
+        for n in range(publishers):
+            peer = connect(port, b"flood-%02d" % n)
+            peer.setblocking(False)
+            self._selector.register(peer, selectors.EVENT_READ | selectors.EVENT_WRITE, [self._burst])
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            for key, events in self._selector.select(0.1):
+                try:
+                    self._serve(key.fileobj, key.data, events)
+                except ConnectionError:  # midge may end those that take most
+                    self._selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+    def _serve(self, peer: socket.socket, rest: list[bytes], events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            rest[0] = rest[0][peer.send(rest[0]) :] or self._burst
+        if events & selectors.EVENT_READ and not peer.recv(65536):
+            raise ConnectionResetError
+
+    def left(self) -> int:
+        """Publishers that are still connected."""
+        return len(self._selector.get_map())
 
     def end(self) -> None:
-        for publisher in self.publishers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(publisher.pid, signal.SIGKILL)
-            publisher.wait()
+        self._ended.set()
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            self._selector.unregister(key.fileobj)
+            key.fileobj.close()
 
 
 class Crowd:
@@ -161,13 +216,7 @@ class Crowd:
     def __init__(self, port: int, number: int):
         self.sockets = []
         for n in range(number):
-            peer = socket.create_connection((HOST, port), timeout=PATIENCE)
-            client_id = b"idle-%04d" % n
-            header = b"\x00\x04MQTT\x04\x02\x0e\x10\x00\x09" + client_id
-            peer.sendall(b"\x10%c" % len(header) + header)
-            if peer.recv(4) != b"\x20\x02\x00\x00":
-                raise RuntimeError(f"client {n} of {number} does not get in")
-            self.sockets.append(peer)
+            self.sockets.append(connect(port, b"idle-%04d" % n))
 
     def end(self) -> None:
         for peer in self.sockets:

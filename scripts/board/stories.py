@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from clients import Crowd, Flood, Paho, Stopped, publish, subscriber
+from clients import PATIENCE, Crowd, Flood, Paho, Stopped, publish, reason_code, subscriber
 from emulator import KINDS, Board
 
 OPEN = ["--listener", "1883", "--allow-anonymous", "true"]
@@ -133,31 +133,43 @@ class Stories:
 
     def flood(self):
         """50 publishers, a subscriber that has stopped reading, and 6 MB: it lives, and recovers."""
-        flags = [*OPEN, "--memory-limit", str(MEMORY_LIMIT), "--connection-messages", "false"]
+        # Nothing else bounds what waits for the subscriber.
+        endless = ["--max-queued-messages", "0", "--max-queued-bytes", "0"]
+        flags = [*OPEN, *endless, "--memory-limit", str(MEMORY_LIMIT), "--connection-messages", "false"]
         board = self.board("flood", "full", flags)
         flood = None
         try:
             board.start()
             stopped = Stopped(board.port, b"flood/#")
-            flood = Flood(board.port, "flood/x", publishers=50)
+            flood = Flood(board.port, b"flood/x", publishers=50)
+            self.wait_for(board, "Memory is short")
+            self.note("a new client meanwhile", f"{reason_code(board.port, b'new'):#04x}", "0x97")
             time.sleep(30)
             board.check()
-            self.note_memory(f"full, most in a flood with a limit of {MEMORY_LIMIT} bytes", board.peak())
+            self.note("publishers still connected", f"{flood.left()} of 50")
             flood.end()
             stopped.end()
-            time.sleep(5)
+            self.wait_for(board, "Memory suffices again")
             with subscriber(board.port, "-t", "after", "-q", "1", "-C", "1") as got:
                 publish(board.port, "-t", "after", "-q", "1", "-m", "the flood")
             expect("after the flood", got, ["the flood"])
+            self.note_memory(f"full, most in a flood with a limit of {MEMORY_LIMIT} bytes", board.peak())
             self.note_memory("full, after it", board.memory())
-            for line in board.console().splitlines():
-                if "emory" in line and "BOARD" not in line:
-                    print(f"    {line}")
             board.check()
         finally:
             if flood:
                 flood.end()
             board.cut_power()
+
+    def wait_for(self, board: Board, words: str) -> None:
+        """Until midge has logged them."""
+        until = time.monotonic() + PATIENCE
+        while words not in board.console():
+            board.check()
+            if time.monotonic() > until:
+                raise RuntimeError(f"midge does not log {words!r}:\n{board.console()[-4000:]}")
+            time.sleep(0.5)
+        print("    " + next(line for line in board.console().splitlines() if words in line), flush=True)
 
     def power_cuts(self):
         """The power goes at a random moment under load: everything acknowledged is there."""

@@ -250,9 +250,6 @@ impl Limits {
     pub const TAKEOVERS_PER_ROW: usize = 8;
     /// Memory is short from its limit on, until one such part of it is free again.
     pub const MEMORY_FREE_PART: u64 = 16;
-    /// What the heap may have beyond its limit, with one subscriber that has stopped: what comes
-    /// of one read.
-    pub const MEMORY_SLACK: usize = 1 << 20;
     /// What a client may be owed then before QoS 0 is dropped for it.
     pub const OWED_BYTES_WHEN_SHORT: usize = 16 << 10;
     /// Messages that are dropped then in one turn, and from one queue before the longest is looked
@@ -262,8 +259,9 @@ impl Limits {
     /// Queues that are found by one look at all of them, and looks in one turn.
     pub const MEMORY_QUEUES_AT_ONCE: usize = 64;
     pub const MEMORY_LOOKS: usize = 16;
-    /// How long that part must be free.
+    /// How long that part must be free, and how long memory must have sufficed to say that it does.
     pub const MEMORY_CALM: Millis = 1_000;
+    pub const MEMORY_QUIET: Millis = 5_000;
     /// How long it may be short before connections end that take most, and how many at once.
     pub const MEMORY_PATIENCE: Millis = 5_000;
     pub const MEMORY_DISCONNECTS: usize = 64;

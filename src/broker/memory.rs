@@ -9,8 +9,9 @@
 //! 4. While all of the limit is used, publishers are not read, nor are packets that have begun.
 //! 5. When there has been nothing more to drop for a while, the connections that take most end.
 //!
-//! 1 to 3 go on until a part of the limit has been free for a moment, so that a flood is one
-//! episode in the log, not a thousand. Without a limit nobody is asked anything.
+//! 1 to 3 go on until a part of the limit has been free for a moment, so that new clients have
+//! their chance. In a flood it is used up again at once: only what lasts is an end in the log.
+//! Without a limit nobody is asked anything.
 
 use std::time::Instant;
 
@@ -36,6 +37,8 @@ pub struct Memory {
     is_given_up: bool,
     /// Since when that part has been free.
     calm_since: Option<Millis>,
+    /// The log says so, and does not say yet that it is over.
+    is_told: bool,
     deadline: Deadline,
     /// Whose queues were the longest when they were last looked for, and how many messages of the
     /// last one may go before it is another's turn.
@@ -46,7 +49,7 @@ pub struct Memory {
     /// No message of QoS 0 waits for anybody.
     has_no_qos0: bool,
     pub figures: Figures,
-    /// Those of the time when it became short.
+    /// Those of the time when the log said so.
     before: Figures,
 }
 
@@ -109,7 +112,7 @@ impl Broker {
                 self.watch_memory(now + Limits::MEMORY_CALM);
             }
             (true, Some(since)) if is_calm && now >= since + Limits::MEMORY_CALM => {
-                self.memory_suffices(in_use);
+                self.memory_suffices(now);
             }
             (true, Some(_)) if is_full => self.lose_patience_later(now),
             (_, _) => {}
@@ -117,21 +120,45 @@ impl Broker {
     }
 
     fn memory_is_short(&mut self, in_use: u64, now: Millis) {
+        self.memory.is_short = true;
+        self.set_owed_max();
+        self.lose_patience_later(now);
+        if std::mem::replace(&mut self.memory.is_told, true) {
+            return;
+        }
+        self.memory.before = self.memory.figures;
         let limit = self.memory_limit();
         warn!(
             "Memory is short: {in_use} bytes are in use, {limit} may be (--memory-limit). New \
              clients are refused, messages dropped."
         );
-        self.memory.is_short = true;
-        self.set_owed_max();
-        self.memory.before = self.memory.figures;
-        self.lose_patience_later(now);
     }
 
-    fn memory_suffices(&mut self, in_use: u64) {
+    fn memory_suffices(&mut self, now: Millis) {
+        let Memory {
+            figures,
+            before,
+            is_told,
+            deadline,
+            ..
+        } = std::mem::take(&mut self.memory);
+        self.memory = Memory {
+            figures,
+            before,
+            is_told,
+            deadline,
+            ..Memory::default()
+        };
+        self.set_owed_max();
+        self.watch_memory(now + Limits::MEMORY_QUIET);
+    }
+
+    fn tell_that_it_is_over(&mut self) {
+        let in_use = (self.options.memory_in_use)();
         let Memory {
             figures, before, ..
         } = self.memory;
+        self.memory.is_told = false;
         info!(
             target: NOTICE,
             "Memory suffices again: {in_use} bytes are in use. Meanwhile {} clients and retained \
@@ -141,13 +168,6 @@ impl Broker {
             figures.slowed - before.slowed,
             figures.disconnected - before.disconnected,
         );
-        self.deadlines
-            .disarm(&mut self.memory.deadline, Timer::Memory);
-        self.memory = Memory {
-            figures,
-            ..Memory::default()
-        };
-        self.set_owed_max();
     }
 
     fn lose_patience_later(&mut self, now: Millis) {
@@ -321,16 +341,20 @@ impl Broker {
         !self.memory.is_short || self.memory.is_given_up || !self.is_full()
     }
 
-    /// Memory has been short for a while, and there is nothing more to drop.
+    /// Memory has been short for a while, and there is nothing more to drop; or it has sufficed.
     pub(super) fn on_memory_deadline(&mut self, now: Millis) {
         self.memory.deadline = Deadline::default();
+        let was_short = self.memory.is_short;
         self.feel(now);
-        if !self.memory.is_short {
-            return;
+        match (was_short, self.memory.is_short) {
+            (true, true) if self.memory.calm_since.is_some() => self.lose_patience_later(now),
+            (true, true) => self.disconnect_largest(now),
+            (false, false) => self.tell_that_it_is_over(),
+            (false, true) | (true, false) => {}
         }
-        if self.memory.calm_since.is_some() {
-            return self.lose_patience_later(now);
-        }
+    }
+
+    fn disconnect_largest(&mut self, now: Millis) {
         let mut missing = (self.options.memory_in_use)().saturating_sub(self.enough());
         let mut ended = 0;
         while missing > 0
