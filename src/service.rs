@@ -44,7 +44,7 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     config.broker.seed = RandomState::new().hash_one(process::id());
     config.broker.memory_in_use = memory::in_use;
     let broker = Broker::new(config.broker.clone(), Instant::now());
-    let server = Server::new(broker, config.tcp_nodelay);
+    let server = Server::new(broker, config.tuning());
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
     // Whoever sends one as soon as a port is open must not end it.
     #[cfg(feature = "signals")]

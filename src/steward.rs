@@ -90,9 +90,7 @@ impl Steward {
         }
         let broker = self.config.broker.clone();
         server.broker().set_options(broker, now);
-        if self.config.tcp_nodelay != old.tcp_nodelay {
-            server.set_tcp_nodelay(self.config.tcp_nodelay);
-        }
+        server.tune(self.config.tuning());
         next.fresh.apply(server, now);
     }
 }

@@ -265,6 +265,11 @@ impl Limits {
     /// How long it may be short before connections end that take most, and how many at once.
     pub const MEMORY_PATIENCE: Millis = 5_000;
     pub const MEMORY_DISCONNECTS: usize = 64;
+    /// What the kernel is to hold for one socket each way is such a part of the limit, and no less
+    /// than that; where it would be more than that, it is the kernel's choice.
+    pub const SOCKET_BUFFER_PART: usize = 1_024;
+    pub const SOCKET_BUFFER_BYTES_MIN: usize = 4 << 10;
+    pub const SOCKET_BUFFER_BYTES_MAX: usize = 64 << 10;
     /// Bytes of the mount point of a listener.
     pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
     /// Bytes of a Client Identifier.

@@ -20,9 +20,9 @@ mod values;
 
 use crate::broker::explain::Question;
 use crate::broker::journal::WHENEVER;
-use crate::broker::limits::{Durability, Options};
+use crate::broker::limits::{Durability, Limits, Options};
 use crate::logging::{Destination, LogOptions, LogType, in_one_line};
-use crate::net::ListenerAddress;
+use crate::net::{ListenerAddress, Tuning};
 use crate::reload::{Files, ListenerFiles};
 pub use file::{Outside, System};
 pub use flags::{help, names};
@@ -302,6 +302,17 @@ impl Config {
             ));
         }
         self.complete_persistence()
+    }
+
+    /// What TCP connections have. Where memory is limited, the kernel is not to need much more of
+    /// it for those who do not read, or are not read.
+    pub fn tuning(&self) -> Tuning {
+        let share = self.broker.limits.memory_bytes_max / Limits::SOCKET_BUFFER_PART;
+        let is_small = share <= Limits::SOCKET_BUFFER_BYTES_MAX;
+        Tuning {
+            nodelay: self.tcp_nodelay,
+            buffer_bytes: is_small.then(|| share.max(Limits::SOCKET_BUFFER_BYTES_MIN)),
+        }
     }
 
     fn complete_persistence(&mut self) -> Result<(), String> {

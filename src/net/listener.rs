@@ -7,11 +7,10 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
-use log::error;
+use log::{error, warn};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
@@ -46,6 +45,14 @@ pub struct Listener {
     exhausted: u32,
     /// Of a Unix socket that we have made.
     file: Option<SocketFile>,
+}
+
+/// What connections that are accepted have from their listener, where it is TCP's.
+#[derive(Clone, Default, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    pub nodelay: bool,
+    /// What the kernel may hold for one of them, each way; by default what it thinks right.
+    pub buffer_bytes: Option<usize>,
 }
 
 /// What connections come from.
@@ -98,7 +105,7 @@ impl Listener {
     pub fn bind(
         index: usize,
         asked: &ListenerAddress,
-        nodelay: bool,
+        tuning: Tuning,
         passed: &mut Passed,
     ) -> Result<Vec<Listener>, BindError> {
         let passed = passed.take(asked)?;
@@ -107,12 +114,8 @@ impl Listener {
             (Host::Unix(path), true) => vec![bind_unix(asked, path)?],
             (Host::Passed | Host::Loopback | Host::Any | Host::Named(_), true) => bind_tcp(asked)?,
         };
-        let listener = |(socket, file)| {
-            let socket = match socket {
-                Acceptor::Tcp(socket) if nodelay => Acceptor::Tcp(sockets::without_delay(socket)),
-                socket => socket,
-            };
-            Listener {
+        let listener = |(socket, file): Opened| {
+            let listener = Listener {
                 place: socket.place(),
                 socket,
                 index,
@@ -123,7 +126,9 @@ impl Listener {
                 turns_ipv4_away: sockets::IPV6_TAKES_IPV4 && asked.domain == Some(Domain::IPv6),
                 exhausted: 0,
                 file,
-            }
+            };
+            listener.tune(tuning);
+            listener
         };
         Ok(sockets.into_iter().map(listener).collect())
     }
@@ -138,14 +143,15 @@ impl Listener {
         self.file.as_ref().map(SocketFile::path)
     }
 
-    /// For those who connect from now on.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+    /// For those who connect from now on. One that cannot be told so works all the same.
+    pub fn tune(&self, tuning: Tuning) {
         let Acceptor::Tcp(socket) = &self.socket else {
-            return Ok(());
+            return;
         };
-        // Only a stream has the method; the option is any socket's.
-        let stream = std::net::TcpStream::from(socket.as_fd().try_clone_to_owned()?);
-        stream.set_nodelay(nodelay)
+        if let Err(error) = sockets::tune(socket, tuning) {
+            let place = self.place();
+            warn!("What connections to {place} have cannot be set: {error}.");
+        }
     }
 
     pub fn register(
@@ -297,3 +303,45 @@ fn is_decisive(error: &io::Error) -> bool {
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
+
+#[cfg(test)]
+#[cfg(feature = "sockets")]
+mod tests {
+    use super::*;
+    use crate::net::FileOptions;
+
+    #[test]
+    fn connections_have_the_buffers_of_their_listener_from_then_on() {
+        let tuning = |buffer_bytes| Tuning {
+            nodelay: true,
+            buffer_bytes,
+        };
+        let asked = ListenerAddress {
+            host: Host::Loopback,
+            port: 0,
+            interface: None,
+            domain: Some(Domain::IPv4),
+            file: FileOptions::default(),
+            user: None,
+            proxy: None,
+            origin: String::new(),
+        };
+        let listeners = Listener::bind(0, &asked, tuning(Some(8_192)), &mut Passed::default());
+        let mut listener = listeners.unwrap().remove(0);
+        let sizes = |listener: &mut Listener| {
+            let _peer = std::net::TcpStream::connect(listener.place()).unwrap();
+            let accepted = loop {
+                if let Accepted::Stream(Stream::Tcp(stream), _) = listener.accept() {
+                    break stream;
+                }
+            };
+            let socket = socket2::SockRef::from(&accepted);
+            let sizes = [socket.recv_buffer_size(), socket.send_buffer_size()];
+            sizes.map(Result::unwrap)
+        };
+        // Linux adds as much for what it needs itself.
+        assert_eq!(sizes(&mut listener), [16_384; 2]);
+        listener.tune(tuning(Some(16_384)));
+        assert_eq!(sizes(&mut listener), [32_768; 2]);
+    }
+}

@@ -35,6 +35,7 @@ use slab::Slab;
 use crate::broker::{Broker, ConnectionId, Peer, Turn};
 
 pub use address::{BindError, Domain, FileOptions, Host, ListenerAddress};
+pub use listener::Tuning;
 use listener::{Accepted, Listener, canonical};
 pub use passed::{Passed, passed_count};
 use proxied::Proxied;
@@ -89,12 +90,12 @@ pub struct Server {
     turn: Turn,
     /// Turns in a row that left events for the next.
     hurries: u32,
-    tcp_nodelay: bool,
+    tuning: Tuning,
     stopping: bool,
 }
 
 impl Server {
-    pub fn new(broker: Broker, tcp_nodelay: bool) -> io::Result<Server> {
+    pub fn new(broker: Broker, tuning: Tuning) -> io::Result<Server> {
         Ok(Server {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
@@ -115,7 +116,7 @@ impl Server {
             parted: Vec::new(),
             turn: Turn::default(),
             hurries: 0,
-            tcp_nodelay,
+            tuning,
             stopping: false,
         })
     }
@@ -139,7 +140,7 @@ impl Server {
         passed: &mut Passed,
     ) -> Result<Vec<String>, BindError> {
         let mut places = Vec::new();
-        for mut listener in Listener::bind(index, address, self.tcp_nodelay, passed)? {
+        for mut listener in Listener::bind(index, address, self.tuning, passed)? {
             let token = Token(FIRST_LISTENER + self.listeners.len());
             listener.register(self.poll.registry(), token, address)?;
             places.push(listener.place().to_string());
@@ -178,12 +179,10 @@ impl Server {
     }
 
     /// For those who connect from now on.
-    pub fn set_tcp_nodelay(&mut self, nodelay: bool) {
-        for listener in &self.listeners {
-            if let Err(error) = listener.set_nodelay(nodelay) {
-                let place = listener.place();
-                warn!("The delay of {place} cannot be set: {error}.");
-            }
+    pub fn tune(&mut self, tuning: Tuning) {
+        if self.tuning != tuning {
+            self.tuning = tuning;
+            self.listeners.iter().for_each(|one| one.tune(tuning));
         }
     }
 

@@ -6,13 +6,13 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::Path;
 
 use mio::net::{TcpListener, UnixListener};
 
-use super::listener::Acceptor;
+use super::listener::{Acceptor, Tuning};
 
 pub const CAN_BE_PASSED: bool = false;
 /// The IPv6 socket for all addresses has IPv4's as well, and std cannot tell it not to.
@@ -23,15 +23,12 @@ pub fn tcp(address: SocketAddr, _: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// In Linux, connections have TCP_NODELAY from their listener: not each of them need be told.
-pub fn without_delay(listener: TcpListener) -> TcpListener {
+/// In Linux, connections have that from their listener: not each of them need be told. Their
+/// buffers are the kernel's matter: who limits memory has the other module.
+pub fn tune(listener: &TcpListener, tuning: Tuning) -> io::Result<()> {
     // Only a stream has the method; the option is any socket's.
-    let socket = std::net::TcpListener::from(listener);
-    let stream = std::net::TcpStream::from(OwnedFd::from(socket));
-    // One that cannot be told so works all the same.
-    let _ = stream.set_nodelay(true);
-    let socket = std::net::TcpListener::from(OwnedFd::from(stream));
-    TcpListener::from_std(socket)
+    let stream = std::net::TcpStream::from(listener.as_fd().try_clone_to_owned()?);
+    stream.set_nodelay(tuning.nodelay)
 }
 
 /// A Unix socket that has its file.

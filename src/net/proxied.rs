@@ -187,13 +187,14 @@ mod tests {
     use super::*;
     use crate::broker::Broker;
     use crate::broker::limits::Options;
+    use crate::net::Tuning;
     use crate::net::socket::Stream;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn server(now: Instant) -> Server {
         let broker = Broker::new(Options::default(), now);
-        Server::new(broker, false).expect("there are descriptors")
+        Server::new(broker, Tuning::default()).expect("there are descriptors")
     }
 
     /// A proxy connects; its end of the connection.

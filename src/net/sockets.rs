@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat};
 use rustix::process::{Gid, Uid, umask};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::listener::Acceptor;
+use super::listener::{Acceptor, Tuning};
 
 /// Connections that may wait to be accepted, as far as the kernel lets them (net.core.somaxconn):
 /// a thousand clients that come at once must not have to come again.
@@ -36,11 +36,15 @@ pub fn tcp(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListen
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// In Linux, connections have TCP_NODELAY from their listener: not each of them need be told.
-pub fn without_delay(listener: TcpListener) -> TcpListener {
-    // One that cannot be told so works all the same.
-    let _ = SockRef::from(&listener).set_tcp_nodelay(true);
-    listener
+/// In Linux, connections have all that from their listener: not each of them need be told.
+pub fn tune(listener: &TcpListener, tuning: Tuning) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(tuning.nodelay)?;
+    if let Some(bytes) = tuning.buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
 }
 
 /// A Unix socket that has its file, and listens to nobody yet.
