@@ -567,7 +567,8 @@ fn rules_are_about_full_names() {
         let mut world = world();
         let rules = "topic readwrite garden/gate\ntopic read garden/lamp\ntopic readwrite roof\n";
         let file = acl_file::parse("rules", rules.as_bytes()).unwrap();
-        world.broker.set_acl(Some(file));
+        let of_listeners = vec![Some(0); listeners().len()];
+        world.broker.set_acls(vec![file], &of_listeners);
         let inside = client_at(&mut world, GARDEN, version, "inside");
         world.subscribe(inside, "#", QoS::AtMostOnce);
         for topic in ["gate", "lamp", "roof", "garden/gate"] {

@@ -446,7 +446,7 @@ fn figures_tell_how_often_clients_had_no_right_to_what_they_tried() {
         let rules =
             "topic read $SYS/#\ntopic readwrite ok\ntopic subscribe ok\ntopic subscribe $SYS/#\n";
         let file = acl_file::parse("rules", rules.as_bytes()).unwrap();
-        world.broker.set_acl(Some(file));
+        world.broker.set_acls(vec![file], &[Some(0)]);
         let client = world.connect(Connect {
             will: Some(Will {
                 qos: QoS::AtMostOnce,

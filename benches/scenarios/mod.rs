@@ -181,7 +181,7 @@ impl Stage {
 
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Rules(file) => self.broker.set_acl(Some((**file).clone())),
+            Step::Rules(file) => self.broker.set_acls(vec![(**file).clone()], &[Some(0)]),
             Step::Open => {
                 self.broker.open(0, ([192, 0, 2, 1], 1883), self.now);
             }

@@ -300,16 +300,8 @@ impl Authority {
 }
 
 impl Broker {
-    /// The rules are those of this file from now on, for messages that wait too; without one,
-    /// everything is allowed.
-    pub fn set_acl(&mut self, file: Option<AclFile>) {
-        let holds = file.as_ref().map(|_| 0);
-        let of_listeners = vec![holds; self.options.listeners.len()];
-        self.set_acls(file.into_iter().collect(), &of_listeners);
-    }
-
-    /// The same where each listener has rules of its own, or none: by listener the index of its
-    /// file.
+    /// The rules are those of these files from now on, for messages that wait too: by listener the
+    /// index of its file; where there is none, everything is allowed.
     pub fn set_acls(&mut self, files: Vec<AclFile>, of_listeners: &[Option<usize>]) {
         let rules = |index: &Option<usize>| index.map_or(Rules::None, Rules::Acl);
         let rules: Vec<Rules> = of_listeners.iter().map(rules).collect();

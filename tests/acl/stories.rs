@@ -24,7 +24,7 @@ fn world(text: &str) -> World {
 /// The file is another one from now on.
 fn load(world: &mut World, text: &str) {
     let file = acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
-    world.broker.set_acl(Some(file));
+    world.broker.set_acls(vec![file], &[Some(0)]);
     world.broker.check_invariants();
 }
 
@@ -647,7 +647,7 @@ fn a_file_that_comes_later_holds_for_those_who_are_connected() {
     }
     assert_eq!(world.payloads(named), ["a"]);
     assert_eq!(world.payloads(nameless), ["b"]);
-    world.broker.set_acl(None);
+    world.broker.set_acls(vec![], &[None]);
     world.publish(publisher, "c", "c");
     assert_eq!(world.payloads(named), ["c"]);
     assert_eq!(world.payloads(nameless), ["c"]);

@@ -9,7 +9,7 @@ use crate::common::{Client, connect, durable, expiry, numbers, publish_qos, reta
 
 fn load(board: &mut Board, text: &str) {
     let file = acl_file::parse("acl", text.as_bytes()).expect("it is a good file");
-    board.broker.set_acl(Some(file));
+    board.broker.set_acls(vec![file], &[Some(0)]);
 }
 
 const ROOT: &str = "user root\ntopic readwrite #\n";
