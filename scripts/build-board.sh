@@ -49,7 +49,8 @@ budget() {
 # predecessor, which is slow. Nobody unwinds where panic is abort.
 flags_for() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags=(-C force-unwind-tables=no)
-  [[ $1 != armv7 ]] || flags+=(-C target-feature=+thumb-mode -C llvm-args=-inline-threshold=100)
+  [[ $1 != armv[67] ]] || flags+=(-C llvm-args=-inline-threshold=100)
+  [[ $1 != armv7 ]] || flags+=(-C target-feature=+thumb-mode)
   # Paths of this machine would make each machine's binary another.
   flags+=("--remap-path-prefix=$PWD=midge" "--remap-path-prefix=$cargo_home=cargo")
   flags+=("--remap-path-prefix=$CARGO_TARGET_DIR=target")
