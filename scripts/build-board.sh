@@ -139,7 +139,7 @@ tell_bytes() {
     cp "$built" "$work/midge-$1-$form.symbols"
     binaries+=("$work/midge-$1-$form.symbols")
   done
-  python3 scripts/board/bytes.py "$1" "${binaries[@]}" >docs/size.md
+  python3 scripts/board/bytes.py docs/size.md "$1" "${binaries[@]}"
 }
 
 # Rows of what is in dist/, and whether all are within their budgets.

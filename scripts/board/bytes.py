@@ -1,9 +1,13 @@
-"""What the bytes of a binary are for, by its symbols: bytes.py TARGET MINIMAL FULL, both unstripped."""
+"""What the bytes of a binary are for, by its symbols: bytes.py DOCUMENT TARGET MINIMAL FULL, both unstripped.
+
+All of the document before what was written by hand is written anew.
+"""
 
 import collections
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 # The first pattern that a function's name has decides. Code that is generic is where it is used.
 PARTS = [
@@ -20,6 +24,7 @@ PARTS = [
     ("the rest of Rust's library", r"\b(core|alloc|std|hashbrown|rustix|slab|bytes|log|memchr)\b"),
 ]
 C = "C library (musl), the compiler's helpers"
+BY_HAND = "## What was taken out\n"
 
 
 def functions(binary):
@@ -28,7 +33,7 @@ def functions(binary):
     # Some addresses have several names.
     sizes = {}
     for line in table.stdout.splitlines():
-        fields = line.split(" ", 3)
+        fields = line.split(None, 3)
         if len(fields) == 4 and fields[2] in "tTwW":
             sizes[fields[0]] = (int(fields[1], 16), fields[3])
     return sizes.values()
@@ -45,7 +50,7 @@ def part_of(name):
 
 
 def main():
-    target, *binaries = sys.argv[1:]
+    document, target, *binaries = sys.argv[1:]
     sums, largest, all_sections = [], [], []
     for binary in binaries:
         by_part = collections.Counter()
@@ -54,19 +59,21 @@ def main():
         sums.append(by_part)
         largest = sorted(functions(binary), reverse=True)[:20]
         all_sections.append(sections(binary))
-    print("# Where the bytes are\n")
-    print(f"Of the binaries for {target}, without their symbols. `scripts/build-board.sh --bytes {target}` writes this.\n")
-    print("| code | minimal | full |\n|---|---|---|")
+    lines = ["# Where the bytes are", ""]
+    lines += [f"Of the binaries for {target}, without their symbols: `scripts/build-board.sh --bytes {target}`.", ""]
+    lines += ["| code | minimal | full |", "|---|---|---|"]
     for part in [name for name, _ in PARTS] + [C]:
-        print(f"| {part} | {sums[0][part]:,} | {sums[1][part]:,} |")
-    print("\n| section | minimal | full |\n|---|---|---|")
+        lines += [f"| {part} | {sums[0][part]:,} | {sums[1][part]:,} |"]
+    lines += ["", "| section | minimal | full |", "|---|---|---|"]
     names = {".text": "all code", ".rodata": "constants, texts", ".data.rel.ro": "tables of addresses"}
     for section, what in names.items():
-        print(f"| {section}: {what} | {all_sections[0][section]:,} | {all_sections[1][section]:,} |")
-    print("\nThe largest functions of the full one, with what was inlined into them:\n")
-    print("| function | bytes |\n|---|---|")
+        lines += [f"| {section}: {what} | {all_sections[0][section]:,} | {all_sections[1][section]:,} |"]
+    lines += ["", "The largest functions of the full one, with what was inlined into them:", ""]
+    lines += ["| function | bytes |", "|---|---|"]
     for size, name in largest:
-        print(f"| `{name if len(name) <= 100 else name[:97] + '...'}` | {size:,} |")
+        lines += [f"| `{name if len(name) <= 100 else name[:97] + '...'}` | {size:,} |"]
+    _, title, by_hand = Path(document).read_text().partition(BY_HAND)
+    Path(document).write_text("\n".join(lines) + "\n\n" + title + by_hand)
 
 
 main()
