@@ -268,7 +268,7 @@ impl Limits {
     /// What the kernel is to hold for one socket each way is such a part of the limit, and no less
     /// than that; where it would be more than that, it is the kernel's choice.
     pub const SOCKET_BUFFER_PART: usize = 1_024;
-    pub const SOCKET_BUFFER_BYTES_MIN: usize = 4 << 10;
+    pub const SOCKET_BUFFER_BYTES_MIN: usize = 8 << 10;
     pub const SOCKET_BUFFER_BYTES_MAX: usize = 64 << 10;
     /// Bytes of the mount point of a listener.
     pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
