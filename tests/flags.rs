@@ -1092,14 +1092,30 @@ fn memory_limit_refuses_new_clients_where_the_heap_is_larger() {
         assert!(exit.stderr.contains("built without"), "{}", exit.stderr);
         return;
     }
-    for (limit, reason) in [
-        ("1", ReasonCode::QuotaExceeded),
-        ("1000000000", ReasonCode::Success),
-        ("0", ReasonCode::Success),
-    ] {
+    let exit = Midge::spawn(&["--memory-limit", "6"]).exit();
+    assert_eq!(exit.status, Some(1));
+    assert!(
+        exit.stderr.contains("midge itself takes"),
+        "{}",
+        exit.stderr
+    );
+    for (limit, is_enough) in [("500000", false), ("1000000000", true), ("0", true)] {
         let broker = Midge::start(&["--memory-limit", limit]);
-        let (_, connack) = broker.try_connect(connect(Version::V5, "a"));
-        assert_eq!(connack.connack().reason, reason, "{limit}");
+        let mut let_in = vec![];
+        let answer = loop {
+            let id = format!("client {}", let_in.len());
+            let (client, connack) = broker.try_connect(connect(Version::V5, &id));
+            let_in.push(client);
+            match connack.connack().reason {
+                ReasonCode::Success if let_in.len() < 1_000 => {}
+                reason => break reason,
+            }
+        };
+        let expected = match is_enough {
+            true => ReasonCode::Success,
+            false => ReasonCode::QuotaExceeded,
+        };
+        assert_eq!(answer, expected, "{limit}: {}", let_in.len());
     }
 }
 

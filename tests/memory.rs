@@ -411,6 +411,63 @@ fn a_flood_to_a_stopped_subscriber_never_takes_more_than_the_limit_and_its_slack
 }
 
 #[test]
+fn what_is_retained_leaves_room_for_new_clients() {
+    let mut world = World::with(limited(counted));
+    let publisher = world.client(V5, "publisher");
+    let payload = "x".repeat(1_000);
+    let refused = (0..10_000).find(|number| {
+        let topic = format!("retained/{number}");
+        let message = publish_qos(QoS::AtLeastOnce, 1, &topic, &payload);
+        let retain = true;
+        world.send(publisher, &Packet::Publish(Publish { retain, ..message }));
+        world.read(publisher).ack().1 == ReasonCode::QuotaExceeded
+    });
+    assert!(refused.is_some_and(|number| number > 1_000), "{refused:?}");
+    for number in 0..20 {
+        world.client(V5, &format!("new {number}"));
+    }
+}
+
+#[test]
+fn just_below_the_limit_it_is_over_and_nobody_is_disconnected() {
+    let mut world = said_world();
+    let slow = world.client(V5, "slow");
+    world.subscribe(slow, "t", QoS::AtMostOnce);
+    world.read_only(slow, 0);
+    let publisher = world.client(V5, "publisher");
+    world.publish(publisher, "t", &"x".repeat(60_000));
+    fill(&mut world);
+    // There is nothing to drop that would bring it further down.
+    say(LIMIT as u64 - 1);
+    world.turn();
+    world.advance(millis(1_100));
+    world.client(V5, "new");
+    world.advance(secs(20));
+    assert!(world.is_open(slow));
+}
+
+#[test]
+fn who_has_begun_a_large_packet_does_not_go_on_with_it_where_nothing_can_be_done() {
+    let mut world = said_world();
+    let (client, small) = (world.client(V5, "large"), world.client(V5, "small"));
+    let mut packet = vec![];
+    let payload = "x".repeat(1_000_000);
+    Packet::Publish(publish("t", &payload)).encode(V5, &mut packet);
+    for client in [client, small] {
+        world.send_bytes(client, &packet[..8_000]);
+    }
+    fill(&mut world);
+    // Nobody takes much, and nothing can be dropped: they are read again.
+    world.advance(secs(6));
+    world.send_bytes(small, &packet[8_000..9_000]);
+    world.send_bytes(client, &packet[8_000..30_000]);
+    assert!(world.is_open(client) && world.is_open(small));
+    world.send_bytes(client, &packet[30_000..90_000]);
+    world.expect_disconnect(client, ReasonCode::QuotaExceeded);
+    assert!(world.is_open(small));
+}
+
+#[test]
 fn a_flood_that_goes_on_is_one_episode_in_the_log() {
     log_here();
     let mut world = said_world();

@@ -161,8 +161,9 @@ impl Broker {
         let len = outgoing.len() + source_len(&source);
         self.retained.admit(topic, len, &self.options.limits)?;
         // The server's own are few.
-        if self.memory.is_short && publisher.is_some() && !self.retained.replaces(topic, len) {
-            self.check_memory()?;
+        let is_scarce = publisher.is_some() && (self.memory.is_short || self.has_enough());
+        if is_scarce && !self.retained.replaces(topic, len) {
+            return Err(self.refuse_for_memory());
         }
         if let Some(at) = content.expires_at {
             self.sweep_by(at);

@@ -1,23 +1,25 @@
 //! What goes when the heap reaches `--memory-limit`, in this order:
 //!
 //! 1. New clients are refused, and so are retained messages that take more room than those they
-//!    replace. Clients that have a session may come: they empty its queue, and end the connection
-//!    that they had before.
+//!    replace, these from the point on where only a part of the limit is left: nothing that stays
+//!    is to take what new clients need. Clients that have a session may come: they empty its queue,
+//!    and end the connection that they had before.
 //! 2. QoS 0 is dropped for clients that have not taken what they are owed, and waits for nobody.
-//! 3. The oldest messages of the longest queue go, those of QoS 0 before all others; what is on
-//!    disk stays.
+//! 3. The oldest messages of the longest queue go, those of QoS 0 before all others. What is on
+//!    disk stays, but its places in memory may not take that part either: without others to drop,
+//!    nothing new waits there.
 //! 4. While all of the limit is used, publishers are not read, nor are packets that have begun.
 //! 5. When there has been nothing more to drop for a while, the connections that take most end.
 //!
-//! 1 to 3 go on until a part of the limit has been free for a moment, so that new clients have
-//! their chance. In a flood it is used up again at once: only what lasts is an end in the log.
-//! Without a limit nobody is asked anything.
+//! In 3 so much goes that the part is free again; 1 to 3 end when the limit has not been reached for
+//! a moment, so that new clients have their chance. In a flood it is reached again at once: only
+//! what lasts is an end in the log. Without a limit nobody is asked anything.
 
 use std::time::Instant;
 
 use log::{info, warn};
 
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::deadlines::{Deadline, Millis, Timer};
 use super::limits::Limits;
 use super::session::Session;
@@ -35,10 +37,11 @@ pub struct Memory {
     pub is_busy: bool,
     /// Nothing more can be done: not reading would last for ever.
     is_given_up: bool,
-    /// Since when that part has been free.
+    /// Since when the limit has not been reached.
     calm_since: Option<Millis>,
-    /// The log says so, and does not say yet that it is over.
+    /// The log says that it is short, and not yet that it is over; and that nothing can be done.
     is_told: bool,
+    is_told_to_be_hopeless: bool,
     deadline: Deadline,
     /// Whose queues were the longest when they were last looked for, and how many messages of the
     /// last one may go before it is another's turn.
@@ -46,7 +49,9 @@ pub struct Memory {
     left: usize,
     /// In this turn.
     looks: usize,
-    /// No message of QoS 0 waits for anybody.
+    /// Nobody has a queue to drop from, as far as was found in this turn.
+    has_no_queue: bool,
+    /// No message of QoS 0 waits for anybody, and none comes as long as it is short.
     has_no_qos0: bool,
     pub figures: Figures,
     /// Those of the time when the log said so.
@@ -86,7 +91,7 @@ impl Broker {
         self.options.limits.memory_bytes_max != usize::MAX
     }
 
-    /// Below that memory is not short any more.
+    /// What goes, goes until no more than that is in use; what stays may not pass it.
     fn enough(&self) -> u64 {
         let limit = self.memory_limit();
         limit - limit / Limits::MEMORY_FREE_PART
@@ -104,14 +109,15 @@ impl Broker {
     fn measure(&mut self, now: Millis) {
         let in_use = (self.options.memory_in_use)();
         self.sys.note_memory(in_use);
-        let (is_full, is_calm) = (in_use >= self.memory_limit(), in_use < self.enough());
+        let is_full = in_use >= self.memory_limit();
         match (self.memory.is_short, self.memory.calm_since) {
             (false, _) if is_full => self.memory_is_short(in_use, now),
-            (true, None) if is_calm => {
+            (true, None) if !is_full => {
+                self.memory.is_given_up = false;
                 self.memory.calm_since = Some(now);
                 self.watch_memory(now + Limits::MEMORY_CALM);
             }
-            (true, Some(since)) if is_calm && now >= since + Limits::MEMORY_CALM => {
+            (true, Some(since)) if !is_full && now >= since + Limits::MEMORY_CALM => {
                 self.memory_suffices(now);
             }
             (true, Some(_)) if is_full => self.lose_patience_later(now),
@@ -139,6 +145,7 @@ impl Broker {
             figures,
             before,
             is_told,
+            is_told_to_be_hopeless,
             deadline,
             ..
         } = std::mem::take(&mut self.memory);
@@ -146,6 +153,7 @@ impl Broker {
             figures,
             before,
             is_told,
+            is_told_to_be_hopeless,
             deadline,
             ..Memory::default()
         };
@@ -159,6 +167,7 @@ impl Broker {
             figures, before, ..
         } = self.memory;
         self.memory.is_told = false;
+        self.memory.is_told_to_be_hopeless = false;
         info!(
             target: NOTICE,
             "Memory suffices again: {in_use} bytes are in use. Meanwhile {} clients and retained \
@@ -182,14 +191,23 @@ impl Broker {
 
     // ---- new clients and retained messages --------------------------------------------------
 
-    /// For what would stay.
+    /// For a new client.
     pub(super) fn check_memory(&mut self) -> Result<(), Refusal> {
-        if !self.memory.is_short {
-            return Ok(());
+        match self.memory.is_short {
+            true => Err(self.refuse_for_memory()),
+            false => Ok(()),
         }
+    }
+
+    /// Whether nothing more may stay.
+    pub(super) fn has_enough(&self) -> bool {
+        self.has_memory_limit() && (self.options.memory_in_use)() >= self.enough()
+    }
+
+    pub(super) fn refuse_for_memory(&mut self) -> Refusal {
         self.memory.figures.refused += 1;
         let why = "memory is short (--memory-limit)";
-        Err(Refusal::new(ReasonCode::QuotaExceeded, why))
+        Refusal::new(ReasonCode::QuotaExceeded, why)
     }
 
     // ---- messages ---------------------------------------------------------------------------
@@ -203,21 +221,27 @@ impl Broker {
         };
     }
 
-    /// A message is about to wait: where there is no room at all, others go for it.
-    pub(super) fn make_memory(&mut self) {
+    /// A message is about to wait: where there is no room, others go for it. Returns whether it may.
+    pub(super) fn make_memory(&mut self, stays: bool) -> bool {
+        // Two, as what replaces them may be larger.
+        if stays && self.has_enough() {
+            return self.drop_oldest_of_longest(2) > 0;
+        }
         if self.memory.is_short && self.is_full() {
-            // Two, as what replaces them may be larger.
             self.drop_oldest_of_longest(2);
         }
+        true
     }
 
     /// At the end of a turn.
     pub(super) fn relieve_memory(&mut self, now: Millis) {
         self.feel(now);
+        self.memory.looks = 0;
+        self.memory.has_no_queue = false;
         if !self.memory.is_short {
+            self.memory.has_no_qos0 = false;
             return;
         }
-        self.memory.looks = 0;
         let mut left = Limits::MEMORY_DROPS;
         while left > 0 && (self.options.memory_in_use)() >= self.enough() {
             match self.drop_oldest_of_longest(1) {
@@ -227,6 +251,7 @@ impl Broker {
         }
         self.memory.is_busy = left == 0 || self.memory.looks > Limits::MEMORY_LOOKS;
         self.memory.looks = 0;
+        self.memory.has_no_queue = false;
         self.feel(now);
     }
 
@@ -258,7 +283,7 @@ impl Broker {
             self.memory.longest.pop();
             self.memory.left = Limits::MEMORY_DROPS_AT_ONCE;
         }
-        if !self.may_look() {
+        if self.memory.has_no_queue || !self.may_look() {
             return None;
         }
         let sizes = || {
@@ -266,6 +291,7 @@ impl Broker {
             sessions.map(|(id, session)| (id, session.bytes_to_drop()))
         };
         let most = sizes().map(|(_, bytes)| bytes).max().unwrap_or(0);
+        self.memory.has_no_queue = most == 0;
         // Looking at all of them for each would take long where there are many.
         let long = sizes().filter(|(_, bytes)| *bytes > most / 2);
         let long = long.map(|(id, _)| id).take(Limits::MEMORY_QUEUES_AT_ONCE);
@@ -292,7 +318,6 @@ impl Broker {
         let found = self.sessions.iter().find(|(_, one)| has_qos0(one));
         let found = found.map(|(id, _)| id);
         let Some(id) = found else {
-            // None comes, as long as memory is short.
             self.memory.has_no_qos0 = true;
             return None;
         };
@@ -325,6 +350,11 @@ impl Broker {
         let connection = &mut self.connections[id];
         let publishes = connection.has_published || !connection.leftover.is_empty();
         let holds = !may_read && publishes && connection.phase != Phase::Closing;
+        if self.memory.is_given_up && self.owes_much_of_a_packet(id) && self.is_full() {
+            self.disconnect_for_memory(id, now);
+            return false;
+        }
+        let connection = &mut self.connections[id];
         match (
             holds,
             std::mem::replace(&mut connection.is_held_back, holds),
@@ -361,16 +391,30 @@ impl Broker {
             && ended < Limits::MEMORY_DISCONNECTS
             && let Some((id, bytes)) = self.largest_connection()
         {
-            let why = "memory is short (--memory-limit), and this client takes most of it";
-            self.refuse(id, Refusal::new(ReasonCode::QuotaExceeded, why), now);
+            self.disconnect_for_memory(id, now);
             missing = missing.saturating_sub(bytes as u64);
             ended += 1;
         }
-        self.memory.figures.disconnected += ended as u64;
-        if ended == 0 && !std::mem::replace(&mut self.memory.is_given_up, true) {
+        self.memory.is_given_up = ended == 0;
+        let memory = &mut self.memory;
+        if ended == 0 && !std::mem::replace(&mut memory.is_told_to_be_hopeless, true) {
             warn!("Memory is short (--memory-limit), and there is nothing more to drop.");
         }
         self.lose_patience_later(now);
+    }
+
+    fn disconnect_for_memory(&mut self, id: ConnectionId, now: Millis) {
+        let why = "memory is short (--memory-limit), and this client takes most of it";
+        self.refuse(id, Refusal::new(ReasonCode::QuotaExceeded, why), now);
+        self.memory.figures.disconnected += 1;
+    }
+
+    /// Who has begun a large packet, and may bring more of it.
+    fn owes_much_of_a_packet(&self, id: ConnectionId) -> bool {
+        let Connection {
+            phase, leftover, ..
+        } = &self.connections[id];
+        *phase != Phase::Closing && leftover.len() >= Limits::OWED_BYTES_WHEN_SHORT
     }
 
     /// That with most bytes that it has not taken, or has not made a packet of.

@@ -70,10 +70,13 @@ impl Broker {
     }
 
     pub(super) fn queue(&mut self, id: SessionId, way: Way, outgoing: &mut Outgoing) {
+        let stays = self.sessions[id].queue != 0;
         if !self.may_wait(&self.sessions[id]) || !self.make_room(id, outgoing.len()) {
             return self.note_dropped(id, 1);
         }
-        self.make_memory();
+        if !self.make_memory(stays) {
+            return self.note_dropped_for_memory(id, 1);
+        }
         let sequence = self.wait(id, way);
         let shelves = self.sessions[id].shelves(way.group.is_some());
         let pending = self.sessions[id].pending_mut();

@@ -315,6 +315,19 @@ impl Config {
         }
     }
 
+    /// Before anything was kept or anybody has come: no limit may be below what is in use then.
+    pub fn check_memory(&self, in_use: u64) -> Result<(), String> {
+        let limit = self.broker.limits.memory_bytes_max as u64;
+        if limit > in_use {
+            return Ok(());
+        }
+        Err(format!(
+            "{}: midge itself takes {in_use} bytes, before anybody has come; the limit is of \
+             bytes, such as 6000000",
+            self.name("memory-limit")
+        ))
+    }
+
     fn complete_persistence(&mut self) -> Result<(), String> {
         if self.persistence && !cfg!(feature = "store") {
             return Err("--persistence: this midge was built without the store".to_string());

@@ -43,6 +43,13 @@ impl Config {
                 waits.push(new.is_another(name));
             }
         }
+        let buffers = [self, &running].map(|one| one.tuning().buffer_bytes);
+        if let [Some(_), None] = buffers {
+            let name = self.name("memory-limit");
+            waits.push(format!(
+                "{name} is another: buffers of sockets stay small until the next start"
+            ));
+        }
         self.keep_listeners(&new, &mut running, &mut waits);
         (running, waits)
     }

@@ -13,6 +13,7 @@ mod board;
 mod exactly_once;
 mod files;
 mod full;
+mod memory;
 mod odd;
 mod queues;
 mod recovery;
