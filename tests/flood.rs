@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use midge::packet::{Packet, Publish, QoS, ReasonCode, Version};
 
 use common::{connect, durable, expiry, publish};
-use socket::{Midge, encoded, until};
+use socket::{Midge, encoded, temporary, until};
 
 const LIMIT: u64 = 6 << 20;
 const FLOOD: Duration = Duration::from_secs(3);
@@ -22,14 +22,19 @@ const BESIDES: u64 = 6 << 20;
 /// One that publishes as fast as it is read.
 struct Publisher {
     stream: TcpStream,
-    /// Bytes of the next packet that were written.
+    /// Bytes of the next packets that were written, and of all.
     written: usize,
+    total: usize,
 }
 
 impl Publisher {
     fn new(port: u16, number: usize) -> Publisher {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let mut publisher = Publisher { stream, written: 0 };
+        let mut publisher = Publisher {
+            stream,
+            written: 0,
+            total: 0,
+        };
         let id = format!("publisher-{number}");
         let connect = encoded(&Packet::Connect(connect(Version::V311, &id)), Version::V311);
         publisher.stream.write_all(&connect).unwrap();
@@ -49,6 +54,7 @@ impl Publisher {
         match self.stream.write(&packets[self.written..]) {
             Ok(count) => {
                 self.written = (self.written + count) % packets.len();
+                self.total += count;
                 true
             }
             Err(error) => {
@@ -107,4 +113,52 @@ fn a_flood_from_fifty_publishers_to_a_stopped_subscriber_is_survived() {
         let next = broker.logs("Memory ");
         assert!(next.contains("Memory suffices again"), "{next}");
     }
+}
+
+#[test]
+fn what_waits_on_disk_takes_no_more_memory_than_the_limit_and_new_clients_get_in() {
+    let place = temporary("flood-on-disk");
+    let broker = Midge::start(&[
+        "--memory-limit",
+        &LIMIT.to_string(),
+        "--persistence",
+        "--persistence-location",
+        place.to_str().unwrap(),
+        "--durability",
+        "os",
+        "--sys-interval",
+        "1",
+    ]);
+    let block = expiry(3_600);
+    for number in 0..10 {
+        let id = format!("away {number}");
+        let mut away = broker.connect(durable(Version::V5, &id, &block));
+        away.subscribe("t", QoS::AtLeastOnce);
+        away.disconnect();
+    }
+    let mut publisher = Publisher::new(broker.port, 0);
+    let packet = Packet::Publish(Publish {
+        qos: QoS::AtLeastOnce,
+        packet_id: Some(1),
+        ..publish("t", "x")
+    });
+    let packets = encoded(&packet, Version::V311).repeat(1_000);
+    // Their places alone would take 9 MB.
+    let wanted = 40 * packets.len();
+    until("all messages are taken", || {
+        while publisher.total < wanted && publisher.go_on(&packets) {}
+        (publisher.total >= wanted).then_some(())
+    });
+    let mut newcomer = broker.client("newcomer");
+    newcomer.subscribe("$SYS/broker/heap/current", QoS::AtMostOnce);
+    let mut heap = 0;
+    while heap < LIMIT * 3 / 4 {
+        let received = newcomer.read();
+        let figure = std::str::from_utf8(received.publish().payload).unwrap();
+        heap = figure.parse().unwrap();
+        assert!(heap < LIMIT, "{heap}");
+    }
+    broker.client("another newcomer");
+    broker.stop();
+    std::fs::remove_dir_all(place).unwrap();
 }

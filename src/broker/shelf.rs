@@ -38,14 +38,23 @@ impl Shelf {
     }
 
     pub fn push(&mut self, sequence: Sequence, len: usize) {
+        self.make_room();
         self.bytes += len as u64;
         self.entries.push_back((sequence, len as u32));
     }
 
     /// Puts back what was in memory.
     pub fn push_front(&mut self, sequence: Sequence, len: usize) {
+        self.make_room();
         self.bytes += len as u64;
         self.entries.push_front((sequence, len as u32));
+    }
+
+    /// By an eighth: doubling would take memory by leaps, which a limit of it does not foresee.
+    fn make_room(&mut self) {
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(self.entries.len() / 8 + 8);
+        }
     }
 
     pub fn first(&self) -> Option<Sequence> {

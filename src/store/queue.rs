@@ -83,6 +83,11 @@ impl Queue {
         let last = self.entries.back();
         let is_next = last.is_none_or(|last| is_before(last.sequence, entry.sequence));
         if self.strays == 0 && is_next {
+            // By an eighth: doubling would take memory by leaps, which a limit of it does not
+            // foresee.
+            if self.entries.len() == self.entries.capacity() {
+                self.entries.reserve_exact(self.entries.len() / 8 + 8);
+            }
             self.entries.push_back(entry);
             return None;
         }
