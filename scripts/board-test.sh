@@ -12,7 +12,12 @@
 # installs Mosquitto's clients if they are missing (tools.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+self=scripts/board-test.sh
 exec </dev/null
+
+usage() {
+  sed -n '2,/^set/s/^# \{0,1\}//p' "$self"
+}
 
 parts=target/board
 cuts=20
@@ -21,9 +26,16 @@ boards=()
 while (($#)); do
   case $1 in
     --cuts) cuts=$2 && shift ;;
-    --write) write=(--write docs/boards.md) ;;
+    --write) write=(--write docs/boards.md --commit "$(git describe --always --dirty)") ;;
+    -h | --help)
+      usage
+      exit
+      ;;
     armv7 | armv6) boards+=("$1") ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
   esac
   shift
 done

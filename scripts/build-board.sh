@@ -9,10 +9,13 @@
 # library can print backtraces. Else the standard library is built from source, without, with Debian's rustc-web, and
 # linked by zig, which comes from PyPI; both are installed if they are missing.
 #
+# Budgets are for the second kind: with rustup's library a binary that is larger is only told of.
+#
 #   --again   build all a second time, elsewhere, and fail if a byte differs
 #   --bytes   write to docs/size.md what the bytes of the last target are for
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+self=scripts/build-board.sh
 exec </dev/null
 
 work=$PWD/target/board
@@ -24,7 +27,7 @@ zig_version=0.15.2
 zigbuild_version=0.24.0
 
 usage() {
-  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,/^set/s/^# \{0,1\}//p' "$self"
 }
 
 triple() {
@@ -47,6 +50,7 @@ budget() {
 
 # Bytes are dear on 32-bit boards. Thumb-2 says the same as ARM in three quarters of them; ARMv6 has only its
 # predecessor, which is slow. Nobody unwinds where panic is abort.
+# Between them stands what cargo wants there: paths may have spaces.
 flags_for() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags=(-C force-unwind-tables=no)
   [[ $1 != armv[67] ]] || flags+=(-C llvm-args=-inline-threshold=100)
@@ -54,6 +58,7 @@ flags_for() {
   # Paths of this machine would make each machine's binary another.
   flags+=("--remap-path-prefix=$PWD=midge" "--remap-path-prefix=$cargo_home=cargo")
   flags+=("--remap-path-prefix=$CARGO_TARGET_DIR=target")
+  local IFS=$'\x1f'
   echo "${flags[*]}"
 }
 
@@ -76,6 +81,7 @@ install_debian_toolchain() {
   local packages=(rustc-web cargo-web rust-web-src python3-venv)
   if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
     echo "installing ${packages[*]} (Debian)"
+    as_root apt-get update -q >/dev/null
     as_root apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}" >/dev/null
   fi
   if [[ ! -x $work/zig-$zig_version/bin/cargo-zigbuild ]]; then
@@ -99,7 +105,7 @@ build_with_std() {
   shift
   install_debian_toolchain
   PATH=$work/zig-$zig_version/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    RUSTFLAGS="-C link-self-contained=no $RUSTFLAGS" cargo-zigbuild zigbuild --locked --release \
+    CARGO_ENCODED_RUSTFLAGS=$'-C\x1flink-self-contained=no\x1f'$CARGO_ENCODED_RUSTFLAGS cargo-zigbuild zigbuild --locked --release \
     -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size --target "$triple" "$@"
 }
 
@@ -112,7 +118,7 @@ build() {
     how=with_rustup from="of rustup"
   fi
   echo "=== midge-$target-$form: $triple, with a standard library $from"
-  CARGO_PROFILE_RELEASE_OPT_LEVEL=$(opt_level_for "$target") RUSTFLAGS=$(flags_for "$target") \
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=$(opt_level_for "$target") CARGO_ENCODED_RUSTFLAGS=$(flags_for "$target") \
     "build_$how" "$triple" "${flags[@]}"
   built=$CARGO_TARGET_DIR/$triple/release/midge
 }
@@ -146,17 +152,17 @@ tell_bytes() {
 report() {
   local binary name bytes budget status=0
   printf '| binary | bytes | budget |\n|---|---|---|\n' >dist/sizes.md
-  for binary in dist/midge-*; do
+  for binary in dist/midge-*-full dist/midge-*-minimal; do
     name=${binary#dist/midge-}
     bytes=$(stat -c %s "$binary")
     budget=$(budget "$name")
     printf '| %s | %s | %s |\n' "midge-$name" "$bytes" "$budget" >>dist/sizes.md
     if [[ -n $budget ]] && ((bytes > budget)); then
       echo "midge-$name has $bytes bytes: $((bytes - budget)) more than its budget of $budget" >&2
-      status=1
+      has_rustup_target "$(triple "${name%-*}")" || status=1
     fi
   done
-  (cd dist && sha256sum midge-* >SHA256SUMS)
+  (cd dist && sha256sum midge-*-full midge-*-minimal >SHA256SUMS)
   cat dist/sizes.md
   return $status
 }
@@ -164,11 +170,17 @@ report() {
 targets=()
 for word in "$@"; do
   case $word in
-    -h | --help) usage && exit 0 ;;
+    -h | --help)
+      usage
+      exit
+      ;;
     --again) again=1 ;;
     --bytes) bytes=1 ;;
     *)
-      triple "$word" >/dev/null || { usage >&2 && exit 2; }
+      if ! triple "$word" >/dev/null; then
+        usage >&2
+        exit 2
+      fi
       targets+=("$word")
       ;;
   esac

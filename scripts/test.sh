@@ -33,9 +33,11 @@ step() {
 
 check_scripts() {
   local script
-  for script in scripts/*.sh tests/packaging/*.sh .ci/run; do
+  for script in scripts/*.sh scripts/board/*.sh tests/packaging/*.sh .ci/run; do
     bash -n "$script"
   done
+  sh -n scripts/board/init
+  python3 -m py_compile scripts/board/*.py
 }
 
 short_load() {

@@ -25,6 +25,15 @@ def publish(port: int, *flags: str, lines: list[str] | None = None) -> None:
     subprocess.run(command, input=given, text=True, check=True, timeout=PATIENCE)
 
 
+def sys_figures(port: int, branch: str) -> dict[str, int]:
+    """What $SYS/broker says of that, by the last level of the topic."""
+    command = mosquitto("sub", port, "-t", f"$SYS/broker/{branch}/#", "-v", "-W", "3")
+    # It ends by its time limit, with status 27.
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE).stdout
+    rows = (line.rsplit("/", 1)[1].split() for line in printed.splitlines())
+    return {name: int(figure) for name, figure in rows}
+
+
 @contextlib.contextmanager
 def subscriber(port: int, *flags: str):
     """mosquitto_sub, once it is subscribed; what it printed is in the list when it has ended."""
@@ -188,6 +197,8 @@ class Flood:
             for key, events in self._selector.select(0.1):
                 try:
                     self._serve(key.fileobj, key.data, events)
+                except BlockingIOError:
+                    pass
                 except ConnectionError:  # midge may end those that take most
                     self._selector.unregister(key.fileobj)
                     key.fileobj.close()

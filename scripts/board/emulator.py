@@ -81,13 +81,16 @@ class Board:
     port: int = 0
     process: subprocess.Popen | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        # What an earlier run has left is no part of this story.
+        if self.disk:
+            self._make_disk()
+
     def start(self) -> float:
         """Switches it on, and waits until midge answers; gives the seconds that took."""
-        self.work.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         self._initramfs()
-        if self.disk and not self._disk().exists():
-            self._make_disk()
         since = time.monotonic()
         with open(self.work / "console", "wb") as console:
             self.process = subprocess.Popen(
@@ -112,8 +115,11 @@ class Board:
     def memory(self) -> int:
         """The kB of midge that are resident, as of a moment from now (smaps_rollup)."""
         seen = len(self._reports())
+        until = time.monotonic() + BOOT_SECONDS
         while len(reports := self._reports()) < seen + 2:
             self.check()
+            if time.monotonic() > until:
+                raise RuntimeError(f"the board reports no memory:\n{self.console()[-4000:]}")
             time.sleep(0.2)
         return reports[-1]
 

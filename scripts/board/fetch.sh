@@ -13,7 +13,10 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 case $board in
   armv7) arch=armhf flavour=armmp ;;
   armv6) arch=armel flavour=rpi ;;
-  *) sed -n 2p "$0" >&2 && exit 2 ;;
+  *)
+    echo "fetch.sh: no board is called $board; armv7 and armv6 are there" >&2
+    exit 2
+    ;;
 esac
 
 # Another architecture on this machine's own apt would have a say in what is installed on it.
@@ -51,15 +54,24 @@ fetch_board() {
   touch "$folder/$arch/complete"
 }
 
+# What would be installed, dependencies included, without installing it.
+simulate_qemu() {
+  apt-get install -s -q --no-install-recommends qemu-system-arm
+}
+
+# A machine that has never asked knows of no packages.
+update_apt() {
+  if ((EUID == 0)); then apt-get update -q; else sudo apt-get update -q; fi
+}
+
 fetch_host() {
-  local packages=()
+  local packages=() simulated
   [[ ! -e $folder/host/complete ]] || return 0
   mkdir -p "$folder/host"
   if ! command -v qemu-system-arm >/dev/null; then
-    # What would be installed, dependencies included, without installing it.
-    mapfile -t packages < <(
-      apt-get install -s -q --no-install-recommends qemu-system-arm | awk '/^Inst/ { print $2 }'
-    )
+    simulate_qemu >/dev/null 2>&1 || update_apt
+    simulated=$(simulate_qemu)
+    mapfile -t packages < <(awk '/^Inst/ { print $2 }' <<<"$simulated")
     (cd "$folder/host" && apt-get -q -o APT::Sandbox::User=root download "${packages[@]}" && unpack . ./*.deb)
   fi
   touch "$folder/host/complete"

@@ -11,9 +11,9 @@
 //! 4. While all of the limit is used, publishers are not read, nor are packets that have begun.
 //! 5. When there has been nothing more to drop for a while, the connections that take most end.
 //!
-//! In 3 so much goes that the part is free again; 1 to 3 end when the limit has not been reached for
-//! a moment, so that new clients have their chance. In a flood it is reached again at once: only
-//! what lasts is an end in the log. Without a limit nobody is asked anything.
+//! In 3 so much goes that the part is free again; 1 to 3 end when the limit has not been reached
+//! for a moment, so that new clients have their chance. In a flood it is reached again at once:
+//! only what lasts is an end in the log. Without a limit nobody is asked anything.
 
 use std::time::Instant;
 
@@ -221,7 +221,8 @@ impl Broker {
         };
     }
 
-    /// A message is about to wait: where there is no room, others go for it. Returns whether it may.
+    /// A message is about to wait, and `stays` if it does so on disk: where there is no room, others
+    /// go for it. Returns whether it may.
     pub(super) fn make_memory(&mut self, stays: bool) -> bool {
         // Two, as what replaces them may be larger.
         if stays && self.has_enough() {
