@@ -221,8 +221,8 @@ impl Broker {
         };
     }
 
-    /// A message is about to wait, and `stays` if it does so on disk: where there is no room, others
-    /// go for it. Returns whether it may.
+    /// A message is about to wait, and `stays` if it does so on disk: where there is no room,
+    /// others go for it. Returns whether it may.
     pub(super) fn make_memory(&mut self, stays: bool) -> bool {
         // Two, as what replaces them may be larger.
         if stays && self.has_enough() {
