@@ -271,8 +271,8 @@ check_package() {
 }
 
 try_install() {
-  if ((EUID == 0)) && unshare -m true 2>/dev/null; then
-    unshare -m tests/packaging/install.sh "$1"
+  if ((EUID == 0)) && unshare -m -n true 2>/dev/null; then
+    unshare -m -n tests/packaging/install.sh "$1"
   else
     not_checked "installing $1: it takes root"
   fi

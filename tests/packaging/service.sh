@@ -50,6 +50,8 @@ hang() {
   sleep 8
   [[ $(systemctl show -P NRestarts midge) == 1 ]] && is_active
 }
+stop() { systemctl stop midge && install_package && ! is_active && systemctl start midge; }
+replace() { dpkg --no-triggers -r midge-broker && ! is_active && install_package && is_active && systemctl is-enabled midge; }
 switch_off() { systemctl disable --now midge && install_package && is_off; }
 remove() { systemctl enable --now midge && dpkg --no-triggers -r midge-broker && ! is_active && ! pgrep -x midge; }
 purge() {
@@ -66,6 +68,8 @@ inside() {
   try "the log can be a file" log_to_a_file
   try "logrotate takes it away, and another is begun" rotate
   try "one that hangs is started again, one that does not is left alone" hang
+  try "what is stopped stays so through an upgrade" stop
+  try "one that is removed and installed again serves again" replace
   try "what is switched off stays so through an upgrade" switch_off
   try "removing it stops it" remove
   try "purging it leaves nothing" purge
