@@ -210,6 +210,22 @@ check_start() {
   (($# == 0)) || $emulator "$binary" -c "$1" --test-config >"$scratch/tested" || fail "$(cat "$scratch/tested")"
 }
 
+# The signal of the logrotate snippet is one that the binary has, and does not end of. systemd counts as glibc
+# does, from 34; who is static has 35 and above.
+check_signal() {
+  local signal pid log=$scratch/signal.log
+  signal=$(sed -n 's/.*--signal=SIGRTMIN+\([0-9]*\) .*/\1/p' packaging/debian/midge.logrotate)
+  "$1" --listener "0 $scratch/signal.sock" --log-dest "file $log" &
+  pid=$!
+  until [[ -S $scratch/signal.sock ]]; do kill -0 $pid && sleep 0.05; done
+  mv "$log" "$log.1"
+  kill -$((34 + signal)) $pid
+  for _ in {1..100}; do [[ -e $log ]] || sleep 0.05; done
+  kill $pid || true
+  wait $pid || fail "the signal of midge.logrotate ends it"
+  [[ -e $log ]] || fail "the signal of midge.logrotate does not open the log anew"
+}
+
 check_debian() {
   local architecture=$1 deb=$2 tree=$scratch/$1 field
   for field in "Package midge-broker" "Version $version" "Architecture $architecture" "Conflicts midge"; do
@@ -220,6 +236,7 @@ check_debian() {
   (cd "$tree" && md5sum --quiet -c DEBIAN/md5sums)
   check_binary "$architecture" "$tree/usr/bin/midge"
   check_start "$architecture" "$tree/usr/bin/midge" "$tree/etc/midge/midge.conf"
+  [[ $architecture != "$here" ]] || check_signal "$tree/usr/bin/midge"
   if [[ -n $is_quick ]]; then
     :
   elif has lintian; then
