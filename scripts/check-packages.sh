@@ -58,7 +58,7 @@ install_tools() {
 
 check_shell() {
   local script
-  for script in packaging/debian/p*[!.]* packaging/openwrt/midge.init tests/packaging/openwrt.sh; do
+  for script in packaging/debian/p*[!.]* packaging/openwrt/midge/midge.init tests/packaging/openwrt.sh; do
     case $script in *.conf) continue ;; esac
     sh -n "$script"
     ! has busybox || busybox sh -n "$script"
@@ -66,7 +66,7 @@ check_shell() {
   if has shellcheck; then
     shellcheck packaging/debian/{postinst,prerm,postrm}
     # What rc.common has: local; variables and functions that it reads.
-    shellcheck -s dash -e SC1008,SC2034,SC2317,SC3043 packaging/openwrt/midge.init
+    shellcheck -s dash -e SC1008,SC2034,SC2317,SC3043 packaging/openwrt/midge/midge.init
   else
     not_checked "shell scripts, by shellcheck"
   fi
@@ -123,12 +123,15 @@ check_openwrt() {
   if has make; then check_recipe; else not_checked "the recipe for OpenWrt, by make"; fi
 }
 
-# What the recipe installs, with OpenWrt's makefiles replaced by some that do only that.
+# What the recipe installs, with OpenWrt's makefiles replaced by some that do only that. Its scripts/feeds links the
+# directory of the Makefile by its last name, which is that of the target then: make package/midge/compile.
 check_recipe() {
-  local said expected tree=$scratch/recipe
-  mkdir -p "$tree/dist" "$tree/packaging"
+  local said expected feed tree=$scratch/recipe
+  mkdir -p "$tree/dist" "$tree/packaging" "$tree/package/feeds"
   cp -r packaging/openwrt "$tree/packaging/"
   install -m 755 /dev/null "$tree/dist/midge-armv7-full"
+  feed=$(sed -n 's|^# *src-link midge /path/to/midge/||p' packaging/openwrt/*/Makefile)
+  find "$tree/$feed" -mindepth 1 -name Makefile -printf '%h\0' | xargs -0 ln -s -t "$tree/package/feeds"
   cat >"$tree/rules.mk" <<'END'
 INCLUDE_DIR:=$(TOPDIR)
 INSTALL_DIR:=install -d -m 755
@@ -143,11 +146,11 @@ all:
 	@echo "$(1) $$(PKG_VERSION)"
 endef
 END
-  said=$(make -s -C "$tree/packaging/openwrt" TOPDIR="$tree" CONFIG_arm=y CONFIG_arm_v7=y)
-  [[ $said == "midge $version" ]] || fail "packaging/openwrt/Makefile: $said, not midge $version"
+  said=$(make -s -C "$tree/package/feeds/midge" TOPDIR="$tree" CONFIG_arm=y CONFIG_arm_v7=y)
+  [[ $said == "midge $version" ]] || fail "packaging/openwrt/midge/Makefile: $said, not midge $version"
   said=$(cd "$tree/root" && find . -type f -printf '%m %P\n' | sort)
   expected=$'600 etc/config/midge\n755 etc/init.d/midge\n755 usr/bin/midge'
-  [[ $said == "$expected" ]] || fail "packaging/openwrt/Makefile installs: $said"
+  [[ $said == "$expected" ]] || fail "packaging/openwrt/midge/Makefile installs: $said"
 }
 
 # ---- packages -----------------------------------------------------------------------------------

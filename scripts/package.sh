@@ -108,8 +108,8 @@ debian() {
 openwrt() {
   local archive=$into/midge_${version}_$1.tar.gz
   put 755 "$2" /usr/bin/midge
-  put 755 packaging/openwrt/midge.init /etc/init.d/midge
-  put 644 packaging/openwrt/midge.config /etc/config/midge
+  put 755 packaging/openwrt/midge/midge.init /etc/init.d/midge
+  put 644 packaging/openwrt/midge/midge.config /etc/config/midge
   settle
   tar -C "$stage" --format=ustar --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$SOURCE_DATE_EPOCH" -cf - . | gzip -9n >"$archive"

@@ -98,12 +98,12 @@ lacks() {
 	esac
 }
 
-. packaging/openwrt/midge.init
+. packaging/openwrt/midge/midge.init
 USERS=$scratch/etc/midge/passwords
 STORE=$scratch/store
 
 story="what is installed is for the router itself, and not kept"
-try start_service <packaging/openwrt/midge.config
+try start_service <packaging/openwrt/midge/midge.config
 has "command /usr/bin/midge"
 has "command --persistence=0"
 has "command --persistence-location=/tmp/midge"
