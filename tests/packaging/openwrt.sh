@@ -111,7 +111,7 @@ has "command --max-queued-bytes=131072"
 has "command --log-type=error"
 has "command --log-type=notice"
 has "user midge"
-has "respawn"
+has "respawn 3600 5 0" # threshold, pause, and no number of times after which it is left alone
 has "user_add midge  32768 MQTT broker"
 lacks "--enabled"
 lacks "--listener"
