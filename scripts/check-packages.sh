@@ -143,11 +143,13 @@ define BuildPackage
 all:
 	$$(call Build/Compile)
 	$$(call Package/$(1)/install,$$(TOPDIR)/root)
-	@echo "$(1) $$(PKG_VERSION)"
+	@echo "$(1) $$(PKG_VERSION)" $$(strip $$(Package/$(1)/conffiles))
 endef
 END
   said=$(make -s -C "$tree/package/feeds/midge" TOPDIR="$tree" CONFIG_arm=y CONFIG_arm_v7=y)
-  [[ $said == "midge $version" ]] || fail "packaging/openwrt/midge/Makefile: $said, not midge $version"
+  # conffiles survive an upgrade of the package and of the router.
+  expected="midge $version /etc/config/midge /etc/midge/"
+  [[ $said == "$expected" ]] || fail "packaging/openwrt/midge/Makefile: $said, not $expected"
   said=$(cd "$tree/root" && find . -type f -printf '%m %P\n' | sort)
   expected=$'600 etc/config/midge\n755 etc/init.d/midge\n755 usr/bin/midge'
   [[ $said == "$expected" ]] || fail "packaging/openwrt/midge/Makefile installs: $said"
@@ -212,8 +214,12 @@ check_start() {
   fi
   # shellcheck disable=SC2086
   [[ $($emulator "$binary" --version) == "midge $version" ]] || fail "$target: does not start"
-  # shellcheck disable=SC2086
-  (($# == 0)) || $emulator "$binary" -c "$1" --test-config >"$scratch/tested" || fail "$(cat "$scratch/tested")"
+  (($# == 0)) || {
+    # Without its user, who is not here.
+    sed '/^user /d' "$1" >"$scratch/tested.conf"
+    # shellcheck disable=SC2086
+    $emulator "$binary" -c "$scratch/tested.conf" --test-config >"$scratch/tested" || fail "$(cat "$scratch/tested")"
+  }
 }
 
 # The signal of the logrotate snippet is one that the binary has, and does not end of. systemd counts as glibc
@@ -254,6 +260,15 @@ check_debian() {
   fi
 }
 
+# All that is unpacked but /etc/config, which every OpenWrt keeps; passwords; that it is enabled.
+kept_by_sysupgrade() {
+  {
+    (cd "$1" && find . -type f ! -path './etc/config/*' -printf '/%P\n')
+    echo /etc/midge/
+    sed -n 's|^START=|/etc/rc.d/S|p; s|^STOP=|/etc/rc.d/K|p' "$1/etc/init.d/midge" | sed 's/$/midge/'
+  } | LC_ALL=C sort
+}
+
 check_archive() {
   local archive=$2 tree=$scratch/$1 said expected
   mkdir "$tree"
@@ -261,8 +276,11 @@ check_archive() {
   said=$(tar -tvzf "$archive" | awk '$1 !~ /^d/ { print $1, $2, $6 }')
   expected="-rw-r--r-- 0/0 ./etc/config/midge
 -rwxr-xr-x 0/0 ./etc/init.d/midge
+-rw-r--r-- 0/0 ./lib/upgrade/keep.d/midge
 -rwxr-xr-x 0/0 ./usr/bin/midge"
   [[ $said == "$expected" ]] || fail "$archive: $said"
+  diff <(kept_by_sysupgrade "$tree") <(grep -v '^#' "$tree/lib/upgrade/keep.d/midge") ||
+    fail "$archive: not all of it survives a sysupgrade"
   check_binary "$1" "$tree/usr/bin/midge"
   check_start "$1" "$tree/usr/bin/midge"
 }

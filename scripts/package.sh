@@ -110,6 +110,7 @@ openwrt() {
   put 755 "$2" /usr/bin/midge
   put 755 packaging/openwrt/midge/midge.init /etc/init.d/midge
   put 644 packaging/openwrt/midge/midge.config /etc/config/midge
+  put 644 packaging/openwrt/midge.keep /lib/upgrade/keep.d/midge
   settle
   tar -C "$stage" --format=ustar --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$SOURCE_DATE_EPOCH" -cf - . | gzip -9n >"$archive"
