@@ -28,7 +28,7 @@ finish() {
 trap finish EXIT
 
 usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' scripts/check-packages.sh
 }
 
 has() { command -v "$1" >/dev/null; }
@@ -58,8 +58,7 @@ install_tools() {
 
 check_shell() {
   local script
-  for script in packaging/debian/p*[!.]* packaging/openwrt/midge/midge.init tests/packaging/openwrt.sh; do
-    case $script in *.conf) continue ;; esac
+  for script in packaging/debian/{postinst,prerm,postrm} packaging/openwrt/midge/midge.init tests/packaging/openwrt.sh; do
     sh -n "$script"
     ! has busybox || busybox sh -n "$script"
   done
@@ -70,6 +69,20 @@ check_shell() {
   else
     not_checked "shell scripts, by shellcheck"
   fi
+}
+
+# Whoever asks for the usage gets that, wherever he is, and nothing else: nearly nothing else can run here.
+check_usage() {
+  local script tool said status bin=$scratch/bin
+  mkdir "$bin"
+  for tool in bash cat dirname head mktemp rm sed; do ln -s "$(command -v "$tool")" "$bin/"; done
+  for script in bench check-packages durability fuzz load package soak; do
+    said=$(cd scripts && env -i PATH="$bin" "./$script.sh" -h) || fail "scripts/$script.sh -h fails"
+    [[ $said == *"$script.sh"* ]] || fail "scripts/$script.sh -h says: $said"
+    status=0
+    said=$(cd scripts && env -i PATH="$bin" "./$script.sh" --no-such 2>&1) || status=$?
+    [[ $status == 2 && $said == *"$script.sh"* ]] || fail "scripts/$script.sh --no-such: $said, and status $status"
+  done
 }
 
 # It has no date, as that would soon be a wrong one.
@@ -334,8 +347,8 @@ while (($# > 0)); do
     --boot) is_booting=yes ;;
     --install) install_tools ;;
     --complete) is_complete=yes ;;
-    -h | --help) usage && exit 0 ;;
-    *) usage >&2 && exit 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
   esac
   shift
 done
@@ -344,6 +357,7 @@ done
 midge=$(find "${CARGO_TARGET_DIR:-target}"/{release,debug} -maxdepth 1 -name midge -printf '%T@ %p\n' 2>/dev/null |
   sort -rn | head -1 | cut -d' ' -f2 || true)
 run "shell scripts" check_shell
+run "usage of scripts" check_usage
 run "manual page" check_manual
 run "systemd's unit" check_unit
 run "logrotate snippet" check_logrotate

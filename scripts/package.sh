@@ -19,7 +19,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 all=(amd64 arm64 armhf openwrt-x86_64 openwrt-aarch64 openwrt-armv7 openwrt-armv6)
 
 usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' scripts/package.sh
 }
 
 binary_of() {
@@ -139,15 +139,15 @@ into=dist
 targets=()
 while (($# > 0)); do
   case $1 in
-    -h | --help) usage && exit 0 ;;
+    -h | --help) usage; exit 0 ;;
     --has) [[ -e $(binary_of "${2:-}") ]] && exit 0 || exit 1 ;;
     --binary | --into)
-      (($# > 1)) || { usage >&2 && exit 2; }
+      (($# > 1)) || { usage >&2; exit 2; }
       if [[ $1 == --into ]]; then into=$2; else binary=$2; fi
       shift
       ;;
     *)
-      binary_of "$1" >/dev/null || { usage >&2 && exit 2; }
+      binary_of "$1" >/dev/null || { usage >&2; exit 2; }
       targets+=("$1")
       ;;
   esac
