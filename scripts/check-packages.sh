@@ -307,10 +307,22 @@ check_reproducible() {
   [[ $(sha256sum <"$made") == "$first" ]] || fail "$made: another one each time"
 }
 
+# Where there is no git, times are that of CHANGELOG.md; SOURCE_DATE_EPOCH counts before both.
+check_times() {
+  local no_git=(env -u SOURCE_DATE_EPOCH GIT_DIR="$scratch/none") made tree=$scratch/times
+  made=$("${no_git[@]}" scripts/package.sh "$@")
+  dpkg-deb -x "$made" "$tree"
+  [[ $(stat -c %Y "$tree/usr/bin/midge") == "$(stat -c %Y CHANGELOG.md)" ]] || fail "$made: its times, without git"
+  made=$("${no_git[@]}" SOURCE_DATE_EPOCH=1000000000 scripts/package.sh "$@")
+  dpkg-deb -x "$made" "$tree"
+  [[ $(stat -c %Y "$tree/usr/bin/midge") == 1000000000 ]] || fail "$made: its times are not SOURCE_DATE_EPOCH"
+}
+
 check_package() {
   local target=$1 made
   shift
   set -- --into "$scratch/packages" "$@"
+  [[ $target != "$here" ]] || check_times "$@" "$target"
   made=$(scripts/package.sh "$@" "$target")
   check_reproducible "$made" scripts/package.sh "$@" "$target"
   case $target in

@@ -8,7 +8,8 @@
 # whether the binary for it is there.
 # Packages go to dist/, or to the DIR of --into.
 #
-# The same commit and binary make the same package: its times are those of the commit, or SOURCE_DATE_EPOCH.
+# The same commit and binary make the same package: its times are those of the commit, or SOURCE_DATE_EPOCH;
+# where there is no git, as in an archive of the sources, that of CHANGELOG.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -19,7 +20,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 all=(amd64 arm64 armhf openwrt-x86_64 openwrt-aarch64 openwrt-armv7 openwrt-armv6)
 
 usage() {
-  sed -n '2,11s/^# \{0,1\}//p' scripts/package.sh
+  sed -n '2,12s/^# \{0,1\}//p' scripts/package.sh
 }
 
 binary_of() {
@@ -166,7 +167,7 @@ fi
 for tool in dpkg-deb readelf; do
   command -v "$tool" >/dev/null || { echo "please install $tool (Debian: dpkg, binutils)" >&2 && exit 1; }
 done
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
 export SOURCE_DATE_EPOCH
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
