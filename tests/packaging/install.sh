@@ -15,10 +15,13 @@ fail() {
   exit 1
 }
 
+# Status 77: there is something that this machine cannot check.
+not_checked() { echo "not checked: $*" && exit 77; }
+
 mount -t tmpfs tmpfs "$scratch"
 mkdir "$scratch"/{upper,work,root}
 mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/root" ||
-  { echo "not checked: installing: there are no overlays here" && exit 0; }
+  not_checked "installing: there are no overlays here"
 root=$scratch/root
 mount --rbind /proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -57,7 +60,7 @@ beside_a_rival() {
 
 users() { cat "$root/etc/passwd" "$root/etc/group" | grep -v '^midge:'; }
 before=$(users)
-! grep -q '^midge:' /etc/passwd || { echo "not checked: installing: midge is installed here" && exit 0; }
+! grep -q '^midge:' /etc/passwd || not_checked "installing: midge is installed here"
 
 ! has_rival || switch_mosquitto on
 dpkg -i /tmp/midge.deb || fail "dpkg -i"
@@ -106,3 +109,5 @@ if strange=$(grep -vE "$known" <<<"$left"); then fail "it leaves: $strange"; fi
 [[ $(users) == "$before" ]] || fail "other users have changed"
 [[ ! -e $root/var/lib/midge && ! -e $root/var/log/midge && ! -e $root/etc/midge ]] || fail "purged, and still there"
 echo "Debian: installed, removed and purged, and nothing else has changed"
+has_helper || not_checked "whether it is enabled: there is no deb-systemd-helper"
+has_rival || not_checked "beside Mosquitto: it is not installed"
