@@ -22,12 +22,12 @@ while (($# > 0)); do
   case $1 in
     --quick) shift ;;
     --only | --rounds)
-      (($# > 1)) || { usage >&2 && exit 2; }
+      (($# > 1)) || { usage >&2; exit 2; }
       [[ $1 == --rounds ]] || write=()
       shift 2
       ;;
-    -h | --help) usage && exit 0 ;;
-    *) usage >&2 && exit 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
   esac
 done
 

@@ -22,8 +22,8 @@ while (($# > 0)); do
   case $1 in
     --quick) flags+=(--quick) ;;
     --print) write=() ;;
-    -h | --help) usage && exit 0 ;;
-    *) usage >&2 && exit 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
   esac
   shift
 done

@@ -16,10 +16,10 @@ unset CARGO_TARGET_DIR # cargo-fuzz has its own, fuzz/target
 export ASAN_OPTIONS=quarantine_size_mb=16
 
 usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,11s/^# \{0,1\}//p' scripts/fuzz.sh
 }
 
-[[ ${1:-} != -h && ${1:-} != --help ]] || { usage && exit 0; }
+[[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
 seconds=60
 if [[ ${1:-} =~ ^[0-9]+$ || ${1:-} == --keep ]]; then
   seconds=$1
@@ -28,7 +28,7 @@ fi
 targets=("$@")
 ((${#targets[@]})) || targets=(decode broker flags config passwords acl proxy)
 for target in "${targets[@]}"; do
-  [[ -f fuzz/fuzz_targets/$target.rs ]] || { usage >&2 && exit 2; }
+  [[ -f fuzz/fuzz_targets/$target.rs ]] || { usage >&2; exit 2; }
 done
 
 install_tools() {

@@ -65,8 +65,8 @@ while getopts H:p:n:P:S:q:s:V:i:w:h option; do
     V) version=$OPTARG ;;
     i) broker=$OPTARG ;;
     w) patience=$OPTARG ;;
-    h) usage && exit 0 ;;
-    *) usage >&2 && exit 2 ;;
+    h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
   esac
 done
 shift $((OPTIND - 1))

@@ -8,7 +8,8 @@
 # whether the binary for it is there.
 # Packages go to dist/, or to the DIR of --into.
 #
-# The same commit and binary make the same package: its times are those of the commit, or SOURCE_DATE_EPOCH.
+# The same commit and binary make the same package: its times are those of the commit, or SOURCE_DATE_EPOCH;
+# where there is no git, as in an archive of the sources, that of CHANGELOG.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -19,7 +20,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 all=(amd64 arm64 armhf openwrt-x86_64 openwrt-aarch64 openwrt-armv7 openwrt-armv6)
 
 usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,12s/^# \{0,1\}//p' scripts/package.sh
 }
 
 binary_of() {
@@ -108,8 +109,9 @@ debian() {
 openwrt() {
   local archive=$into/midge_${version}_$1.tar.gz
   put 755 "$2" /usr/bin/midge
-  put 755 packaging/openwrt/midge.init /etc/init.d/midge
-  put 644 packaging/openwrt/midge.config /etc/config/midge
+  put 755 packaging/openwrt/midge/midge.init /etc/init.d/midge
+  put 644 packaging/openwrt/midge/midge.config /etc/config/midge
+  put 644 packaging/openwrt/midge.keep /lib/upgrade/keep.d/midge
   settle
   tar -C "$stage" --format=ustar --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$SOURCE_DATE_EPOCH" -cf - . | gzip -9n >"$archive"
@@ -138,15 +140,15 @@ into=dist
 targets=()
 while (($# > 0)); do
   case $1 in
-    -h | --help) usage && exit 0 ;;
+    -h | --help) usage; exit 0 ;;
     --has) [[ -e $(binary_of "${2:-}") ]] && exit 0 || exit 1 ;;
     --binary | --into)
-      (($# > 1)) || { usage >&2 && exit 2; }
+      (($# > 1)) || { usage >&2; exit 2; }
       if [[ $1 == --into ]]; then into=$2; else binary=$2; fi
       shift
       ;;
     *)
-      binary_of "$1" >/dev/null || { usage >&2 && exit 2; }
+      binary_of "$1" >/dev/null || { usage >&2; exit 2; }
       targets+=("$1")
       ;;
   esac
@@ -165,7 +167,7 @@ fi
 for tool in dpkg-deb readelf; do
   command -v "$tool" >/dev/null || { echo "please install $tool (Debian: dpkg, binutils)" >&2 && exit 1; }
 done
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
 export SOURCE_DATE_EPOCH
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

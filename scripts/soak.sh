@@ -4,15 +4,20 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+usage() {
+  sed -n '2,3s/^# //p' scripts/soak.sh
+}
+
 hours=8
 first=0
 most=1000000000
-while getopts t:f:n: option; do
+while getopts t:f:n:h option; do
   case $option in
     t) hours=$OPTARG ;;
     f) first=$OPTARG ;;
     n) most=$OPTARG ;;
-    *) sed -n '2,3s/^# //p' "$0" >&2 && exit 2 ;;
+    h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
   esac
 done
 

@@ -296,7 +296,7 @@ if [[ ${1:-} != inside ]]; then
     [[ -d $directory ]] || { mkdir "$directory" && made+=("$directory"); }
   done
   status=0
-  unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" inside || status=$?
+  unshare --mount --net --pid --fork --kill-child --mount-proc bash scripts/switch.sh inside || status=$?
   ((${#made[@]} == 0)) || rmdir "${made[@]}"
   exit "$status"
 fi

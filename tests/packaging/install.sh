@@ -1,8 +1,8 @@
 #!/bin/bash
-# Installs, removes and purges a Debian package: unshare -m install.sh DEB, as root.
+# Installs, removes and purges a Debian package: unshare -m -n install.sh DEB, as root.
 #
-# In an overlay over this machine's file system, in a mount namespace of its own: nothing of it reaches the
-# machine, and what the package has changed can be listed. What it leaves must be its user and dpkg's own
+# In an overlay over this machine's file system, in namespaces of its own for mounts and ports: nothing of it
+# reaches the machine, and what the package has changed can be listed. What it leaves must be its user and dpkg's own
 # notes; nothing of Mosquitto may change.
 set -euo pipefail
 deb=$(realpath "$1")
@@ -15,10 +15,13 @@ fail() {
   exit 1
 }
 
+# Status 77: there is something that this machine cannot check.
+not_checked() { echo "not checked: $*" && exit 77; }
+
 mount -t tmpfs tmpfs "$scratch"
 mkdir "$scratch"/{upper,work,root}
 mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$scratch/root" ||
-  { echo "not checked: installing: there are no overlays here" && exit 0; }
+  not_checked "installing: there are no overlays here"
 root=$scratch/root
 mount --rbind /proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -42,11 +45,22 @@ switch_mosquitto() {
 
 is_enabled() { [[ -L $root/etc/systemd/system/multi-user.target.wants/midge.service ]]; }
 has_rival() { [[ -e $root/lib/systemd/system/mosquitto.service ]]; }
-port_is_taken() { grep -qs '^ *[0-9]*: [0-9A-F]*:075B [0-9A-F:]* 0A ' /proc/net/tcp /proc/net/tcp6; }
+has_helper() { [[ -e $root/usr/bin/deb-systemd-helper ]]; }
+
+# Somebody with port 1883, while the command runs.
+beside_a_rival() {
+  local status=0
+  coproc RIVAL { exec python3 -c 'import socket, sys; s = socket.create_server(("", 1883)); print("ready", flush=True); sys.stdin.read()'; }
+  read -r -u "${RIVAL[0]}" || fail "no rival"
+  "$@" || status=$?
+  exec {RIVAL[1]}>&-
+  wait "$RIVAL_PID" 2>/dev/null || true
+  return $status
+}
 
 users() { cat "$root/etc/passwd" "$root/etc/group" | grep -v '^midge:'; }
 before=$(users)
-! grep -q '^midge:' /etc/passwd || { echo "not checked: installing: midge is installed here" && exit 0; }
+! grep -q '^midge:' /etc/passwd || not_checked "installing: midge is installed here"
 
 ! has_rival || switch_mosquitto on
 dpkg -i /tmp/midge.deb || fail "dpkg -i"
@@ -69,9 +83,21 @@ dpkg -r midge-broker || fail "dpkg -r"
 switch_mosquitto off
 dpkg -i /tmp/midge.deb || fail "dpkg -i, after dpkg -r"
 dpkg -P midge-broker || fail "dpkg -P"
-if [[ -e $root/usr/bin/deb-systemd-helper ]] && ! port_is_taken; then
+if has_helper; then
   dpkg -i /tmp/midge.deb || fail "dpkg -i, without Mosquitto"
   is_enabled || fail "it is not enabled though nobody has the port"
+  dpkg -r midge-broker && dpkg -i /tmp/midge.deb || fail "dpkg -r and dpkg -i"
+  is_enabled || fail "it is not enabled again after it was removed"
+  beside_a_rival dpkg -i /tmp/midge.deb || fail "dpkg -i beside a rival"
+  is_enabled || fail "an upgrade has switched it off"
+  dpkg -r midge-broker && beside_a_rival dpkg -i /tmp/midge.deb || fail "dpkg -r and dpkg -i beside a rival"
+  ! is_enabled || fail "it is enabled beside the one that came while it was removed"
+  grep -q 'midge is not started: port 1883 is taken' "$log" || fail "it does not say so"
+  inside systemctl enable midge && is_enabled || fail "systemctl enable"
+  inside systemctl disable midge && dpkg -i /tmp/midge.deb || fail "dpkg -i of one that is switched off"
+  ! is_enabled || fail "an upgrade switches it on"
+  dpkg -r midge-broker && dpkg -i /tmp/midge.deb || fail "dpkg -r and dpkg -i of one that is switched off"
+  ! is_enabled || fail "it is switched off, and enabled after it was removed"
   dpkg -P midge-broker || fail "dpkg -P"
 fi
 ! is_enabled || fail "it is still enabled"
@@ -83,3 +109,5 @@ if strange=$(grep -vE "$known" <<<"$left"); then fail "it leaves: $strange"; fi
 [[ $(users) == "$before" ]] || fail "other users have changed"
 [[ ! -e $root/var/lib/midge && ! -e $root/var/log/midge && ! -e $root/etc/midge ]] || fail "purged, and still there"
 echo "Debian: installed, removed and purged, and nothing else has changed"
+has_helper || not_checked "whether it is enabled: there is no deb-systemd-helper"
+has_rival || not_checked "beside Mosquitto: it is not installed"

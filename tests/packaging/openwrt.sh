@@ -98,12 +98,12 @@ lacks() {
 	esac
 }
 
-. packaging/openwrt/midge.init
+. packaging/openwrt/midge/midge.init
 USERS=$scratch/etc/midge/passwords
 STORE=$scratch/store
 
 story="what is installed is for the router itself, and not kept"
-try start_service <packaging/openwrt/midge.config
+try start_service <packaging/openwrt/midge/midge.config
 has "command /usr/bin/midge"
 has "command --persistence=0"
 has "command --persistence-location=/tmp/midge"
@@ -111,7 +111,7 @@ has "command --max-queued-bytes=131072"
 has "command --log-type=error"
 has "command --log-type=notice"
 has "user midge"
-has "respawn"
+has "respawn 3600 5 0" # threshold, pause, and no number of times after which it is left alone
 has "user_add midge  32768 MQTT broker"
 lacks "--enabled"
 lacks "--listener"

@@ -4,7 +4,7 @@
 # systemd runs as process 1 in namespaces of its own, over this machine's file system in an overlay: installs the
 # package there, and midge as its service. It must be ready when it serves, keep what it has through a restart,
 # read its files again, open its log anew for logrotate, be started again if it hangs, and stay switched off.
-# Takes half a minute.
+# Takes half a minute. Status 77 if that cannot be had here.
 set -euo pipefail
 here=$(realpath "$0")
 
@@ -33,7 +33,8 @@ is_unprivileged() {
 }
 reload() { local before && before=$(pid) && systemctl reload midge && sleep 0.5 && is_active && [[ $(pid) == "$before" ]]; }
 log_to_a_file() {
-  sed -i 's/^#log_dest/log_dest/' /etc/midge/midge.conf && restart && [[ -s /var/log/midge/midge.log ]]
+  sed -i '/^#log_dest/ { s/^#//; n; d }' /etc/midge/midge.conf && restart && [[ -s /var/log/midge/midge.log ]] &&
+    ! grep -Ev '^[0-9-]+T[0-9:]+Z: ' /var/log/midge/midge.log
 }
 rotate() {
   logrotate -f /etc/logrotate.d/midge && sleep 0.5 && publish &&
@@ -50,6 +51,8 @@ hang() {
   sleep 8
   [[ $(systemctl show -P NRestarts midge) == 1 ]] && is_active
 }
+stop() { systemctl stop midge && install_package && ! is_active && systemctl start midge; }
+replace() { dpkg --no-triggers -r midge-broker && ! is_active && install_package && is_active && systemctl is-enabled midge; }
 switch_off() { systemctl disable --now midge && install_package && is_off; }
 remove() { systemctl enable --now midge && dpkg --no-triggers -r midge-broker && ! is_active && ! pgrep -x midge; }
 purge() {
@@ -66,6 +69,8 @@ inside() {
   try "the log can be a file" log_to_a_file
   try "logrotate takes it away, and another is begun" rotate
   try "one that hangs is started again, one that does not is left alone" hang
+  try "what is stopped stays so through an upgrade" stop
+  try "one that is removed and installed again serves again" replace
   try "what is switched off stays so through an upgrade" switch_off
   try "removing it stops it" remove
   try "purging it leaves nothing" purge
@@ -128,16 +133,15 @@ clean_up() {
   rm -rf "$scratch"
 }
 
+not_checked() { echo "not checked: the service: $*" && exit 77; }
+
 main() {
   local tool
-  for tool in unshare ip mosquitto_pub logrotate; do
-    command -v "$tool" >/dev/null || { echo "not checked: the service: there is no $tool" && exit 0; }
+  for tool in unshare ip mosquitto_pub logrotate pgrep; do
+    command -v "$tool" >/dev/null || not_checked "there is no $tool"
   done
-  [[ -x /lib/systemd/systemd ]] || { echo "not checked: the service: there is no systemd" && exit 0; }
-  if ((EUID != 0)) || ! mkdir "$cgroup" 2>/dev/null; then
-    echo "not checked: the service: it takes root, and control groups"
-    exit 0
-  fi
+  [[ -x /lib/systemd/systemd ]] || not_checked "there is no systemd"
+  ((EUID == 0)) && mkdir "$cgroup" 2>/dev/null || not_checked "it takes root, and control groups"
   scratch=$(mktemp -d)
   trap clean_up EXIT
   mkdir "$scratch"/{root,out,layers}
