@@ -87,7 +87,7 @@ check_usage() {
   local script tool said status bin=$scratch/bin
   mkdir "$bin"
   for tool in bash cat dirname head mktemp rm sed; do ln -s "$(command -v "$tool")" "$bin/"; done
-  for script in bench check-packages durability fuzz load package soak; do
+  for script in bench board-test build-board check-packages durability fuzz load package soak; do
     said=$(cd scripts && env -i PATH="$bin" "./$script.sh" -h) || fail "scripts/$script.sh -h fails"
     [[ $said == *"$script.sh"* ]] || fail "scripts/$script.sh -h says: $said"
     status=0
