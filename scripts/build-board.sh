@@ -18,23 +18,11 @@ exec </dev/null
 work=$PWD/target/board
 again=
 bytes=
-export ZIG_GLOBAL_CACHE_DIR=$work/zig-cache ZIG_LOCAL_CACHE_DIR=$work/zig-cache
-# 0.16 and later have an allocator of their own in place of musl's, which gives nothing back to the kernel.
-zig_version=0.15.2
-zigbuild_version=0.24.0
+std_flags=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+source scripts/board/toolchain.sh
 
 usage() {
   sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
-
-triple() {
-  case $1 in
-    armv7) echo armv7-unknown-linux-musleabihf ;;
-    armv6) echo arm-unknown-linux-musleabihf ;;
-    aarch64) echo aarch64-unknown-linux-musl ;;
-    x86_64) echo x86_64-unknown-linux-musl ;;
-    *) return 1 ;;
-  esac
 }
 
 # Bytes that a binary may have; nothing where nobody has set a limit.
@@ -63,56 +51,14 @@ opt_level_for() {
   esac
 }
 
-has_rustup_target() {
-  command -v rustup >/dev/null && rustup target list --installed | grep -qx "$1"
-}
-
-as_root() {
-  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
-}
-
-install_debian_toolchain() {
-  local packages=(rustc-web cargo-web rust-web-src python3-venv)
-  if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    echo "installing ${packages[*]} (Debian)"
-    as_root apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}" >/dev/null
-  fi
-  if [[ ! -x $work/zig-$zig_version/bin/cargo-zigbuild ]]; then
-    echo "installing ziglang $zig_version and cargo-zigbuild $zigbuild_version (PyPI)"
-    python3 -m venv "$work/zig-$zig_version"
-    "$work/zig-$zig_version/bin/pip" install -q "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version"
-  fi
-}
-
-# The host's linker is for the host.
-build_with_rustup() {
-  local triple=$1 upper
-  shift
-  upper=${triple^^}
-  env "CARGO_TARGET_${upper//-/_}_LINKER=rust-lld" \
-    cargo build --locked --release --target "$triple" "$@"
-}
-
-build_with_std() {
-  local triple=$1
-  shift
-  install_debian_toolchain
-  PATH=$work/zig-$zig_version/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    RUSTFLAGS="-C link-self-contained=no $RUSTFLAGS" cargo-zigbuild zigbuild --locked --release \
-    -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size --target "$triple" "$@"
-}
-
 # The binary is left in CARGO_TARGET_DIR, and its path in $built.
 build() {
-  local target=$1 form=$2 triple flags=() how=with_std from="built from source"
+  local target=$1 form=$2 triple flags=()
   triple=$(triple "$target")
   [[ $form == full ]] || flags=(--no-default-features)
-  if has_rustup_target "$triple"; then
-    how=with_rustup from="of rustup"
-  fi
-  echo "=== midge-$target-$form: $triple, with a standard library $from"
+  echo "=== midge-$target-$form: $triple, with a standard library $(std_library "$triple")"
   CARGO_PROFILE_RELEASE_OPT_LEVEL=$(opt_level_for "$target") RUSTFLAGS=$(flags_for "$target") \
-    "build_$how" "$triple" "${flags[@]}"
+    cross_cargo "$triple" build --release "${flags[@]}"
   built=$CARGO_TARGET_DIR/$triple/release/midge
 }
 
