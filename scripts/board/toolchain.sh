@@ -4,7 +4,8 @@
 #   cross_cargo TRIPLE build|test OPTION...
 #
 # Where rustup has the target, that is used. Else the standard library is built from source with Debian's rustc-web,
-# as $std_flags say, and linked by zig, which comes from PyPI.
+# as $std_flags say, and linked by zig, which comes from PyPI. So it is for 32 bit in any case, where there is Debian:
+# rustup's counts seconds in 32 bits there, and from January 2038 on panics when it is asked for the time.
 
 # 0.16 and later have an allocator of their own in place of musl's, which gives nothing back to the kernel.
 zig_version=0.15.2
@@ -21,13 +22,24 @@ triple() {
   esac
 }
 
+is_32_bit() {
+  [[ $1 == arm* ]]
+}
+
 uses_rustup() {
+  if is_32_bit "$1" && command -v dpkg >/dev/null; then return 1; fi
   command -v rustup >/dev/null && rustup target list --installed | grep -qx "$1"
 }
 
 # Which standard library cross_cargo takes, for a line that says so.
 std_library() {
-  if uses_rustup "$1"; then echo "of rustup"; else echo "built from source"; fi
+  if ! uses_rustup "$1"; then
+    echo "built from source"
+  elif is_32_bit "$1"; then
+    echo "of rustup, which has no time after 2037"
+  else
+    echo "of rustup"
+  fi
 }
 
 cross_cargo() {
@@ -42,13 +54,18 @@ cargo_of_rustup() {
 }
 
 cargo_with_std() {
-  local triple=$1 verb=$2
+  local triple=$1 verb=$2 settings=()
   shift 2
   install_debian_toolchain
   [[ $verb != build ]] || verb=zigbuild
-  PATH=$work/zig-$zig_version/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    RUSTFLAGS="-C link-self-contained=no ${RUSTFLAGS:-}" cargo-zigbuild "$verb" --locked \
-    "${std_flags[@]}" --target "$triple" "$@"
+  # musl 1.2 counts seconds in 64 bits; the libc crate has to be told, in one way up to 0.2.183 or so, in another then.
+  if is_32_bit "$triple"; then
+    settings+=(RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1)
+    RUSTFLAGS+=" --cfg libc_unstable_musl_v1_2"
+  fi
+  settings+=("RUSTFLAGS=-C link-self-contained=no ${RUSTFLAGS:-}")
+  env "PATH=$work/zig-$zig_version/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
+    "${settings[@]}" cargo-zigbuild "$verb" --locked "${std_flags[@]}" --target "$triple" "$@"
 }
 
 install_debian_toolchain() {

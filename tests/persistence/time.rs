@@ -138,6 +138,20 @@ fn what_has_expired_is_swept_from_the_disk() {
 }
 
 #[test]
+fn expiry_goes_on_beyond_what_32_bits_can_count() {
+    // In January 2038 and in February 2106, in seconds since 1970; and some time later.
+    for end in [1 << 31, 1 << 32, 1 << 40] {
+        let mut board = Board::new(1);
+        set_wall(end - 40);
+        aged(&mut board, 30);
+        board.cut_power_for(secs(50));
+        assert_eq!(left(&mut board), Some(20), "{end}");
+        board.advance(secs(15));
+        assert!(is_there(&mut board, "a"), "{end}");
+    }
+}
+
+#[test]
 fn a_board_whose_clock_has_not_been_set_counts_the_time_it_runs() {
     for (before, after) in [
         (WALL, 7),
