@@ -76,11 +76,11 @@ impl Broker {
     }
 
     fn memory_limit(&self) -> u64 {
-        self.options.limits.memory_bytes_max as u64
+        self.options.limits.memory_bytes_max
     }
 
     pub(super) fn has_memory_limit(&self) -> bool {
-        self.options.limits.memory_bytes_max != usize::MAX
+        self.options.limits.memory_bytes_max != u64::MAX
     }
 
     /// Below that memory is not short any more.

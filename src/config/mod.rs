@@ -294,7 +294,7 @@ impl Config {
             let name = self.name("sandbox");
             return Err(format!("{name}: this midge was built without the sandbox"));
         }
-        let has_memory_limit = self.broker.limits.memory_bytes_max != usize::MAX;
+        let has_memory_limit = self.broker.limits.memory_bytes_max != u64::MAX;
         if has_memory_limit && !cfg!(feature = "memory-limit") {
             let name = self.name("memory-limit");
             return Err(format!(

@@ -35,7 +35,7 @@ fn sessions_beyond_the_limit_are_restored_and_no_others_begin() {
 
 #[test]
 fn retained_messages_beyond_the_limit_are_restored_and_no_others_stored() {
-    for (count, bytes) in [(3, usize::MAX), (usize::MAX, 90)] {
+    for (count, bytes) in [(3, u64::MAX), (usize::MAX, 90)] {
         let mut board = Board::new(1);
         let client = board.client(Version::V5, "publisher");
         for topic in ["a", "b", "c", "d", "e"] {
