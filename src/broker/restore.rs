@@ -309,7 +309,7 @@ impl Restore<'_> {
         };
         broker.subscriptions.set_restoring(true);
         for (queue, draft) in drafts {
-            broker.journal.last_queue = broker.journal.last_queue.max(queue);
+            broker.journal.queues = broker.journal.queues.max(queue.into());
             match &draft.client_id {
                 // 0 is no session's number.
                 Some(client_id) if queue != 0 && broker.sessions.find(client_id).is_none() => {
