@@ -265,6 +265,7 @@ fn who_waits_where_there_are_no_users_any_more_is_nobody_elses_user() {
     };
     write(&format!("password_file {}", away.0));
     let broker = conf.start();
+    broker.logs(&format!("Listening on 127.0.0.1:{port}"));
     let mut client = Client::open(port, Version::V5);
     client.send(&Packet::Connect(Connect {
         user_name: Some("alice"),
