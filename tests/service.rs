@@ -19,7 +19,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
-use socket::{Client, Midge, PATIENCE, free_port, run, temporary, until};
+use socket::{Client, Midge, datagram, free_port, run, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
 struct Conf {
@@ -539,15 +539,11 @@ struct Manager(UnixDatagram);
 
 impl Manager {
     fn at(address: &SocketAddr) -> Manager {
-        let socket = UnixDatagram::bind_addr(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Manager(socket)
+        Manager(UnixDatagram::bind_addr(address).unwrap())
     }
 
     fn hears(&self) -> String {
-        let mut bytes = [0; 1_000];
-        let length = self.0.recv(&mut bytes).expect("it is told something");
-        String::from_utf8(bytes[..length].to_vec()).unwrap()
+        datagram(&self.0)
     }
 }
 
