@@ -7,7 +7,8 @@
 #
 # Where rustup has the target (rustup target add ...), that is used: quick, and some 200 kB larger, as its standard
 # library can print backtraces. Else the standard library is built from source, without, with Debian's rustc-web, and
-# linked by zig, which comes from PyPI; both are installed if they are missing.
+# linked by zig, which comes from PyPI; both are installed if they are missing. For ARM of 32 bit that is done wherever
+# there is Debian: with rustup's, midge does not start from 2038 on.
 #
 #   --again   build all a second time, elsewhere, and fail if a byte differs
 #   --bytes   write to docs/size.md what the bytes of the last target are for
@@ -22,7 +23,7 @@ std_flags=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
 source scripts/board/toolchain.sh
 
 usage() {
-  sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 # Bytes that a binary may have; nothing where nobody has set a limit.

@@ -33,7 +33,7 @@ step() {
 
 check_scripts() {
   local script
-  for script in scripts/*.sh tests/packaging/*.sh .ci/run; do
+  for script in scripts/*.sh scripts/board/*.sh tests/packaging/*.sh .ci/run; do
     bash -n "$script"
   done
 }
