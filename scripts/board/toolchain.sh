@@ -54,18 +54,17 @@ cargo_of_rustup() {
 }
 
 cargo_with_std() {
-  local triple=$1 verb=$2 settings=()
+  local triple=$1 verb=$2 settings=() flags="-C link-self-contained=no ${RUSTFLAGS:-}"
   shift 2
   install_debian_toolchain
   [[ $verb != build ]] || verb=zigbuild
   # musl 1.2 counts seconds in 64 bits; the libc crate has to be told, in one way up to 0.2.183 or so, in another then.
   if is_32_bit "$triple"; then
     settings+=(RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1)
-    RUSTFLAGS+=" --cfg libc_unstable_musl_v1_2"
+    flags+=" --cfg libc_unstable_musl_v1_2"
   fi
-  settings+=("RUSTFLAGS=-C link-self-contained=no ${RUSTFLAGS:-}")
   env "PATH=$work/zig-$zig_version/bin:$PATH" RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    "${settings[@]}" cargo-zigbuild "$verb" --locked "${std_flags[@]}" --target "$triple" "$@"
+    "RUSTFLAGS=$flags" "${settings[@]}" cargo-zigbuild "$verb" --locked "${std_flags[@]}" --target "$triple" "$@"
 }
 
 install_debian_toolchain() {
