@@ -7,7 +7,8 @@
 #
 # Where rustup has the target (rustup target add ...), that is used: quick, and some 200 kB larger, as its standard
 # library can print backtraces. Else the standard library is built from source, without, with Debian's rustc-web, and
-# linked by zig, which comes from PyPI; both are installed if they are missing.
+# linked by zig, which comes from PyPI; both are installed if they are missing. For ARM of 32 bit that is done wherever
+# there is Debian: with rustup's, midge does not start from 2038 on.
 #
 # Budgets are for the second kind: with rustup's library a binary that is larger is only told of.
 #
@@ -21,23 +22,11 @@ exec </dev/null
 work=$PWD/target/board
 again=
 bytes=
-export ZIG_GLOBAL_CACHE_DIR=$work/zig-cache ZIG_LOCAL_CACHE_DIR=$work/zig-cache
-# 0.16 and later have an allocator of their own in place of musl's, which gives nothing back to the kernel.
-zig_version=0.15.2
-zigbuild_version=0.24.0
+std_flags=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+source scripts/board/toolchain.sh
 
 usage() {
   sed -n '2,/^set/s/^# \{0,1\}//p' "$self"
-}
-
-triple() {
-  case $1 in
-    armv7) echo armv7-unknown-linux-musleabihf ;;
-    armv6) echo arm-unknown-linux-musleabihf ;;
-    aarch64) echo aarch64-unknown-linux-musl ;;
-    x86_64) echo x86_64-unknown-linux-musl ;;
-    *) return 1 ;;
-  esac
 }
 
 # Bytes that a binary may have; nothing where nobody has set a limit.
@@ -50,7 +39,6 @@ budget() {
 
 # Bytes are dear on 32-bit boards. Thumb-2 says the same as ARM in three quarters of them; ARMv6 has only its
 # predecessor, which is slow. Nobody unwinds where panic is abort.
-# Between them stands what cargo wants there: paths may have spaces.
 flags_for() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags=(-C force-unwind-tables=no)
   [[ $1 != armv[67] ]] || flags+=(-C llvm-args=-inline-threshold=100)
@@ -58,8 +46,7 @@ flags_for() {
   # Paths of this machine would make each machine's binary another.
   flags+=("--remap-path-prefix=$PWD=midge" "--remap-path-prefix=$cargo_home=cargo")
   flags+=("--remap-path-prefix=$CARGO_TARGET_DIR=target")
-  local IFS=$'\x1f'
-  echo "${flags[*]}"
+  encoded "${flags[@]}"
 }
 
 opt_level_for() {
@@ -69,57 +56,14 @@ opt_level_for() {
   esac
 }
 
-has_rustup_target() {
-  command -v rustup >/dev/null && rustup target list --installed | grep -qx "$1"
-}
-
-as_root() {
-  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
-}
-
-install_debian_toolchain() {
-  local packages=(rustc-web cargo-web rust-web-src python3-venv)
-  if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    echo "installing ${packages[*]} (Debian)"
-    as_root apt-get update -q >/dev/null
-    as_root apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}" >/dev/null
-  fi
-  if [[ ! -x $work/zig-$zig_version/bin/cargo-zigbuild ]]; then
-    echo "installing ziglang $zig_version and cargo-zigbuild $zigbuild_version (PyPI)"
-    python3 -m venv "$work/zig-$zig_version"
-    "$work/zig-$zig_version/bin/pip" install -q "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version"
-  fi
-}
-
-# The host's linker is for the host.
-build_with_rustup() {
-  local triple=$1 upper
-  shift
-  upper=${triple^^}
-  env "CARGO_TARGET_${upper//-/_}_LINKER=rust-lld" \
-    cargo build --locked --release --target "$triple" "$@"
-}
-
-build_with_std() {
-  local triple=$1
-  shift
-  install_debian_toolchain
-  PATH=$work/zig-$zig_version/bin:$PATH RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-    CARGO_ENCODED_RUSTFLAGS=$'-C\x1flink-self-contained=no\x1f'$CARGO_ENCODED_RUSTFLAGS cargo-zigbuild zigbuild --locked --release \
-    -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size --target "$triple" "$@"
-}
-
 # The binary is left in CARGO_TARGET_DIR, and its path in $built.
 build() {
-  local target=$1 form=$2 triple flags=() how=with_std from="built from source"
+  local target=$1 form=$2 triple flags=()
   triple=$(triple "$target")
   [[ $form == full ]] || flags=(--no-default-features)
-  if has_rustup_target "$triple"; then
-    how=with_rustup from="of rustup"
-  fi
-  echo "=== midge-$target-$form: $triple, with a standard library $from"
+  echo "=== midge-$target-$form: $triple, with a standard library $(std_library "$triple")"
   CARGO_PROFILE_RELEASE_OPT_LEVEL=$(opt_level_for "$target") CARGO_ENCODED_RUSTFLAGS=$(flags_for "$target") \
-    "build_$how" "$triple" "${flags[@]}"
+    cross_cargo "$triple" build --release "${flags[@]}"
   built=$CARGO_TARGET_DIR/$triple/release/midge
 }
 
@@ -159,7 +103,7 @@ report() {
     printf '| %s | %s | %s |\n' "midge-$name" "$bytes" "$budget" >>dist/sizes.md
     if [[ -n $budget ]] && ((bytes > budget)); then
       echo "midge-$name has $bytes bytes: $((bytes - budget)) more than its budget of $budget" >&2
-      has_rustup_target "$(triple "${name%-*}")" || status=1
+      uses_rustup "$(triple "${name%-*}")" || status=1
     fi
   done
   (cd dist && sha256sum midge-*-full midge-*-minimal >SHA256SUMS)

@@ -17,7 +17,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish, publish_qos, retained};
-use socket::{Client, Midge, encoded, free_port, run, signal, temporary, until};
+use socket::{Client, Midge, datagram, encoded, free_port, run, signal, temporary, until};
 
 /// The flags that a test below is about, in the order of `--help`.
 const COVERED: &[&str] = &[
@@ -1266,12 +1266,9 @@ fn log_facility_is_what_syslog_sorts_lines_by() {
     for (flags, facility) in [(&[][..], 3), (&["--log-facility", "2"], 16 + 2)] {
         let path = temporary("syslog");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(socket::PATIENCE)).unwrap();
         let destination = format!("syslog {}", path.display());
         let broker = Midge::start(&[flags, &["--log-dest", &destination]].concat());
-        let mut bytes = [0; 1_000];
-        let length = socket.recv(&mut bytes).expect("a line comes");
-        let line = String::from_utf8_lossy(&bytes[..length]);
+        let line = datagram(&socket);
         let (notice, pid) = (5, broker.pid());
         let priority = facility * 8 + notice;
         let start = format!("<{priority}>midge[{pid}]: {STARTING}");

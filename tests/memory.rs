@@ -13,7 +13,7 @@ use midge::packet::*;
 
 use Version::{V5, V311};
 
-const LIMIT: usize = 4 << 20;
+const LIMIT: u64 = 4 << 20;
 /// Enough is free again.
 const ENOUGH: u64 = 3 << 20;
 /// What the heap may have beyond its limit with one subscriber that has stopped: what comes of one
@@ -112,7 +112,7 @@ fn said_world() -> World {
 }
 
 fn fill(world: &mut World) {
-    say(LIMIT as u64);
+    say(LIMIT);
     world.turn();
 }
 
@@ -153,7 +153,7 @@ fn new_clients_are_refused_and_those_that_have_a_session_are_not() {
     world.client(V5, "at home");
     world.expect_disconnect(at_home, ReasonCode::SessionTakenOver);
     // A little below the limit it is not over.
-    say(LIMIT as u64 - 1);
+    say(LIMIT - 1);
     let refused = world.try_connect(connect(V5, "new"));
     world.expect_refused(refused, ReasonCode::QuotaExceeded);
     say(ENOUGH);
@@ -178,9 +178,9 @@ fn qos_0_is_dropped_for_who_has_not_taken_what_it_is_owed_and_reaches_all_others
     let payload = "x".repeat(2 * Limits::OWED_BYTES_WHEN_SHORT);
     world.publish(publisher, "t", &payload);
     let owed = world.owed(stopped);
-    say(LIMIT as u64);
+    say(LIMIT);
     world.turn();
-    say(LIMIT as u64 - 1);
+    say(LIMIT - 1);
     world.publish(publisher, "t", "dropped");
     assert_eq!(world.owed(stopped), owed);
     assert_eq!(world.payloads(reads), [&payload, "dropped"]);
@@ -196,7 +196,7 @@ fn retained_messages_may_replace_others_and_not_take_more_room() {
     let publisher = world.client(V5, "publisher");
     world.send(publisher, &Packet::Publish(retained("t", "long")));
     fill(&mut world);
-    say(LIMIT as u64 - 1);
+    say(LIMIT - 1);
     for (id, topic, payload, reason) in [
         (1, "t", "tiny", ReasonCode::NoMatchingSubscribers),
         (2, "t", "larger", ReasonCode::QuotaExceeded),
@@ -346,7 +346,7 @@ fn who_takes_nothing_of_what_fills_the_memory_is_disconnected_in_the_end() {
     world.subscribe(healthy, "t", QoS::AtMostOnce);
     let publisher = world.client(V5, "publisher");
     let payload = "x".repeat(3_000);
-    while counted() < LIMIT as u64 {
+    while counted() < LIMIT {
         world.publish(publisher, "t", &payload);
         world.payloads(healthy);
     }
@@ -393,7 +393,7 @@ fn a_flood_to_a_stopped_subscriber_never_takes_more_than_the_limit_and_its_slack
             }
             world.advance(millis(500));
         }
-        let (most, limit) = (PEAK.get() as usize, LIMIT);
+        let (most, limit) = (PEAK.get() as usize, LIMIT as usize);
         assert!(most >= limit, "the flood was no flood");
         assert!(most <= limit + SLACK, "{qos:?}: {most}");
         // It is over: all is as it was.
@@ -438,7 +438,7 @@ fn just_below_the_limit_it_is_over_and_nobody_is_disconnected() {
     world.publish(publisher, "t", &"x".repeat(60_000));
     fill(&mut world);
     // There is nothing to drop that would bring it further down.
-    say(LIMIT as u64 - 1);
+    say(LIMIT - 1);
     world.turn();
     world.advance(millis(1_100));
     world.client(V5, "new");

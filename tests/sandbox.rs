@@ -16,7 +16,6 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::ptr;
 use std::sync::mpsc;
 use std::thread;
 
@@ -200,13 +199,14 @@ fn landlock_by_itself_keeps_tcp_and_other_programs_from_whoever_is_inside() {
 }
 
 #[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn whoever_is_inside_signals_nobody_and_makes_nothing_that_can_be_run() {
     let parent = rustix::process::getppid().unwrap();
     let (walls, (signalled, memory)) = inside(Needs::default(), move || {
         let map = |rights| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             // SAFETY: new memory, at an address that the kernel chooses, which nobody uses.
-            let memory = unsafe { libc::mmap(ptr::null_mut(), 4096, rights, flags, -1, 0) };
+            let memory = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0) };
             memory != libc::MAP_FAILED
         };
         let data = libc::PROT_READ | libc::PROT_WRITE;

@@ -19,7 +19,7 @@ use midge::packet::{
 };
 
 use common::{ack, connect, durable, expiry, numbers, publish_qos, subscribe};
-use socket::{Client, Midge, PATIENCE, free_port, run, temporary, until};
+use socket::{Client, Midge, datagram, free_port, run, temporary, until};
 
 /// A configuration file with a listener of its own, removed at the end.
 struct Conf {
@@ -265,6 +265,7 @@ fn who_waits_where_there_are_no_users_any_more_is_nobody_elses_user() {
     };
     write(&format!("password_file {}", away.0));
     let broker = conf.start();
+    broker.logs(&format!("Listening on 127.0.0.1:{port}"));
     let mut client = Client::open(port, Version::V5);
     client.send(&Packet::Connect(Connect {
         user_name: Some("alice"),
@@ -538,15 +539,11 @@ struct Manager(UnixDatagram);
 
 impl Manager {
     fn at(address: &SocketAddr) -> Manager {
-        let socket = UnixDatagram::bind_addr(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Manager(socket)
+        Manager(UnixDatagram::bind_addr(address).unwrap())
     }
 
     fn hears(&self) -> String {
-        let mut bytes = [0; 1_000];
-        let length = self.0.recv(&mut bytes).expect("it is told something");
-        String::from_utf8(bytes[..length].to_vec()).unwrap()
+        datagram(&self.0)
     }
 }
 

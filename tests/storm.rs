@@ -41,7 +41,7 @@ fn a_thousand_reconnecting_clients_hold_up_nobody() {
 /// Everybody has a password and a salt of their own.
 fn passwords() -> String {
     let line = |n: usize| {
-        let salt = n.to_le_bytes().repeat(2)[..12].to_vec();
+        let salt = (n as u64).to_le_bytes().repeat(2)[..12].to_vec();
         let method = Method::Pbkdf2 {
             iterations: ITERATIONS,
         };

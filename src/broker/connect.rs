@@ -344,12 +344,12 @@ impl Broker {
         will: Option<&Will>,
         terms: &Terms,
     ) {
+        if is_new && terms.expiry_interval > 0 && self.journal.is_on() {
+            self.sessions[id].queue = self.next_queue();
+        }
         let session = &mut self.sessions[id];
         let who = session.who.as_deref();
         let is_other = was.as_ref().map(|was| &was.identity) != who.map(|who| &who.identity);
-        if is_new && terms.expiry_interval > 0 && self.journal.is_on() {
-            session.queue = self.journal.next_queue();
-        }
         let queue = session.queue;
         let was_to_expire = session.expiry_deadline.is_armed();
         let has_other_terms = session.expiry_interval != terms.expiry_interval;

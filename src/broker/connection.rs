@@ -471,9 +471,11 @@ fn add_properties(
     now: Millis,
 ) {
     if let Some(at) = content.expires_at {
-        // [MQTT-3.3.2-6] what is left of it, in whole seconds.
+        // [MQTT-3.3.2-6] what is left of it, in whole seconds. After a power cut the clock may be a
+        // little behind that by which it came.
         let seconds = at.saturating_sub(now).div_ceil(1_000);
-        block.number(PropertyId::MessageExpiryInterval, seconds as u32);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        block.number(PropertyId::MessageExpiryInterval, seconds);
     }
     if let Alias::New(number) | Alias::Known(number) = alias {
         block.number(PropertyId::TopicAlias, u32::from(number));

@@ -91,8 +91,8 @@ pub struct Journal {
     /// Of the message that is on its way.
     waiting: Vec<Waiting>,
     extras: Vec<u8>,
-    /// Of the last durable session that began.
-    pub last_queue: u32,
+    /// Durable sessions that began, or the highest number of those that there were at the start.
+    pub queues: u64,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -146,12 +146,6 @@ impl Journal {
         records.clear();
         std::mem::swap(records, &mut self.records);
         self.within.take()
-    }
-
-    /// The number of a durable session that begins.
-    pub fn next_queue(&mut self) -> u32 {
-        self.last_queue = self.last_queue.checked_add(1).unwrap_or(1);
-        self.last_queue
     }
 
     // ---- sessions: a number of 0 is that of one that is not durable, of which nothing is kept --

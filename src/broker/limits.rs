@@ -165,8 +165,8 @@ pub struct Limits {
     pub inflight_bytes_max: usize,
     /// Messages waiting for one client.
     pub queued_messages_max: usize,
-    /// Their bytes, topics and properties included.
-    pub queued_bytes_max: usize,
+    /// Their bytes, topics and properties included. They may be on disk: more than memory has.
+    pub queued_bytes_max: u64,
     /// QoS 2 messages a client may have begun to send and not yet released.
     pub receive_maximum: u16,
     /// Topic Aliases a client may set.
@@ -174,12 +174,13 @@ pub struct Limits {
     /// Topic Aliases the broker sets, for clients that take them.
     pub topic_alias_max_broker: u16,
     pub retained_messages_max: usize,
-    pub retained_bytes_max: usize,
+    /// Those who published them count with each, though they are there once.
+    pub retained_bytes_max: u64,
     /// Soft limit of the bytes a client has not yet taken: beyond it no message is added; QoS 0 is
     /// dropped, QoS 1 and 2 wait in the queue.
     pub outbound_bytes_max: usize,
     /// Bytes of the heap, see `memory.rs`.
-    pub memory_bytes_max: usize,
+    pub memory_bytes_max: u64,
     /// An id that goes from one connection to another again and again does so this seldom, in
     /// milliseconds; 0 for as often as clients like.
     pub takeover_interval: Millis,
@@ -203,7 +204,7 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 << 20,
             outbound_bytes_max: 8 << 20,
-            memory_bytes_max: usize::MAX,
+            memory_bytes_max: u64::MAX,
             takeover_interval: 15_000,
         }
     }
@@ -267,9 +268,9 @@ impl Limits {
     pub const MEMORY_DISCONNECTS: usize = 64;
     /// What the kernel is to hold for one socket each way is such a part of the limit, and no less
     /// than that; where it would be more than that, it is the kernel's choice.
-    pub const SOCKET_BUFFER_PART: usize = 1_024;
-    pub const SOCKET_BUFFER_BYTES_MIN: usize = 8 << 10;
-    pub const SOCKET_BUFFER_BYTES_MAX: usize = 64 << 10;
+    pub const SOCKET_BUFFER_PART: u64 = 1_024;
+    pub const SOCKET_BUFFER_BYTES_MIN: u64 = 8 << 10;
+    pub const SOCKET_BUFFER_BYTES_MAX: u64 = 64 << 10;
     /// Bytes of the mount point of a listener.
     pub const MOUNT_POINT_BYTES_MAX: usize = 1_024;
     /// Bytes of a Client Identifier.
@@ -318,10 +319,14 @@ impl Limits {
             (subscriptions_max, other.subscriptions_max),
             (inflight_bytes_max, other.inflight_bytes_max),
             (queued_messages_max, other.queued_messages_max),
-            (queued_bytes_max, other.queued_bytes_max),
             (retained_messages_max, other.retained_messages_max),
-            (retained_bytes_max, other.retained_bytes_max),
             (outbound_bytes_max, other.outbound_bytes_max),
+        ] {
+            *limit = other.max(*limit);
+        }
+        for (limit, other) in [
+            (queued_bytes_max, other.queued_bytes_max),
+            (retained_bytes_max, other.retained_bytes_max),
             (memory_bytes_max, other.memory_bytes_max),
         ] {
             *limit = other.max(*limit);
@@ -333,15 +338,6 @@ impl Limits {
             (topic_alias_max_broker, other.topic_alias_max_broker),
         ] {
             *limit = other.max(*limit);
-        }
-    }
-
-    /// [`Limits::queued_bytes_max`] for what waits on disk: no limit is none, however little memory
-    /// can be addressed.
-    pub fn queued_bytes(&self) -> u64 {
-        match self.queued_bytes_max {
-            usize::MAX => u64::MAX,
-            most => most as u64,
         }
     }
 

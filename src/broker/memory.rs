@@ -84,11 +84,11 @@ impl Broker {
     }
 
     fn memory_limit(&self) -> u64 {
-        self.options.limits.memory_bytes_max as u64
+        self.options.limits.memory_bytes_max
     }
 
     pub(super) fn has_memory_limit(&self) -> bool {
-        self.options.limits.memory_bytes_max != usize::MAX
+        self.options.limits.memory_bytes_max != u64::MAX
     }
 
     /// What goes, goes until no more than that is in use; what stays may not pass it.

@@ -55,7 +55,7 @@ pub struct Outbound {
     /// Bytes of the first chunk, or of the tail where there is none, that were taken already.
     taken: usize,
     /// Appended since all had been taken.
-    packets: usize,
+    packets: u64,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Outbound {
     }
 
     /// Packets owed; those that were taken count until all are.
-    pub fn packets(&self) -> usize {
+    pub fn packets(&self) -> u64 {
         if self.is_empty() { 0 } else { self.packets }
     }
 
@@ -203,6 +203,18 @@ mod tests {
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect()
+    }
+
+    #[test]
+    fn a_client_that_never_has_all_may_be_owed_any_number_of_packets() {
+        let mut outbound = Outbound {
+            packets: u32::MAX.into(),
+            tail: b"a".to_vec(),
+            ..Outbound::default()
+        };
+        let spare = &mut SpareBuffers::default();
+        outbound.next_packet(spare).push(b'b');
+        assert_eq!(outbound.packets(), 1 << 32);
     }
 
     #[test]

@@ -332,7 +332,7 @@ impl Pending {
 
     pub fn queue_has_room(&self, bytes: usize, limits: &Limits) -> bool {
         let bytes = self.waiting_bytes() + bytes as u64;
-        self.waiting_count() < limits.queued_messages_max && bytes <= limits.queued_bytes()
+        self.waiting_count() < limits.queued_messages_max && bytes <= limits.queued_bytes_max
     }
 
     /// Whether a message waits: then others of its kind must not pass it by.
@@ -453,7 +453,7 @@ impl Pending {
         assert!(self.inflight.len() <= usize::from(limits.inflight_messages_max));
         assert!(self.inflight_bytes <= limits.inflight_bytes_max || self.inflight.len() == 1);
         assert!(self.waiting_count() <= limits.queued_messages_max);
-        assert!(self.waiting_bytes() <= limits.queued_bytes());
+        assert!(self.waiting_bytes() <= limits.queued_bytes_max);
         self.shelf.check_invariants();
         assert!(self.sent <= self.inflight.len());
         self.queue.check_invariants();

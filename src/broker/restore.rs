@@ -309,7 +309,7 @@ impl Restore<'_> {
         };
         broker.subscriptions.set_restoring(true);
         for (queue, draft) in drafts {
-            broker.journal.last_queue = broker.journal.last_queue.max(queue);
+            broker.journal.queues = broker.journal.queues.max(queue.into());
             match &draft.client_id {
                 // 0 is no session's number.
                 Some(client_id) if queue != 0 && broker.sessions.find(client_id).is_none() => {
@@ -434,11 +434,12 @@ impl Broker {
     /// a client waits for it now. Nothing is added beyond the limits.
     fn stretch(&mut self, draft: &Draft) {
         let stretched = &mut self.stretched;
+        let bytes = draft.shelf.bytes();
+        stretched.queued_bytes_max = bytes.max(stretched.queued_bytes_max);
         let raise = |limit: &mut usize, to: usize| *limit = to.max(*limit);
         raise(&mut stretched.subscriptions_max, draft.subscriptions.len());
         raise(&mut stretched.queued_messages_max, draft.shelf.len());
-        let bytes = usize::try_from(draft.shelf.bytes()).unwrap_or(usize::MAX);
-        raise(&mut stretched.queued_bytes_max, bytes);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         raise(&mut stretched.inflight_bytes_max, bytes);
         let inflight = draft.sent.len() as u16;
         stretched.inflight_messages_max = inflight.max(stretched.inflight_messages_max);

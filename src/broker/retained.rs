@@ -37,8 +37,8 @@ pub fn source_len(source: &Option<Source>) -> usize {
 }
 
 impl Entry {
-    fn len(&self) -> usize {
-        self.message.len() + source_len(&self.source)
+    fn len(&self) -> u64 {
+        (self.message.len() + source_len(&self.source)) as u64
     }
 
     fn topic(&self) -> &[u8] {
@@ -75,7 +75,7 @@ impl Eq for Entry {}
 #[derive(Debug, Default)]
 pub struct Retained {
     by_topic: BTreeSet<Entry>,
-    bytes: usize,
+    bytes: u64,
     stamp: u64,
 }
 
@@ -92,7 +92,7 @@ impl Retained {
     }
 
     /// Bytes of all messages.
-    pub fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -122,9 +122,10 @@ impl Retained {
 
     /// Whether a message of `len` bytes to `topic` fits.
     pub fn admit(&self, topic: TopicName, len: usize, limits: &Limits) -> Result<(), Refusal> {
+        let len = len as u64;
         // Nearly always there is room without looking whose place it takes.
         if self.len() < limits.retained_messages_max
-            && self.bytes.saturating_add(len) <= limits.retained_bytes_max
+            && self.bytes + len <= limits.retained_bytes_max
         {
             return Ok(());
         }
@@ -144,7 +145,7 @@ impl Retained {
     /// Whether a message of `len` bytes to `topic` takes no more room than the one it replaces.
     pub fn replaces(&self, topic: TopicName, len: usize) -> bool {
         let old = self.by_topic.get(topic.as_bytes());
-        old.is_some_and(|old| len <= old.len())
+        old.is_some_and(|old| len as u64 <= old.len())
     }
 
     /// [MQTT-3.3.1-5] replaces the topic's message.

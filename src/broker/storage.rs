@@ -100,6 +100,20 @@ impl Broker {
         self.refill(fetch.id);
     }
 
+    /// The number of a durable session that begins; 0 is none. When all have been taken once, those
+    /// of sessions that are still there are passed over.
+    pub(super) fn next_queue(&mut self) -> u32 {
+        loop {
+            let begun = &mut self.journal.queues;
+            let queue = (*begun % u64::from(u32::MAX)) as u32 + 1;
+            *begun += 1;
+            let is_first_time = *begun <= u64::from(u32::MAX);
+            if is_first_time || self.sessions.iter().all(|(_, one)| one.queue != queue) {
+                return queue;
+            }
+        }
+    }
+
     /// What waits for a client cannot be read now: it is to come back for it.
     pub(super) fn send_away(&mut self, id: SessionId, now: Millis) {
         if let Some(connection) = self.sessions[id].connection {

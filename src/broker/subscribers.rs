@@ -78,6 +78,7 @@ mod tests {
 
     #[test]
     fn one_alone_takes_little() {
-        assert_eq!(size_of::<Subscribers>(), 16);
+        // Twelve on 32 bit.
+        assert_eq!(size_of::<Subscribers>(), 8 + size_of::<usize>());
     }
 }

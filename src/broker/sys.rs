@@ -296,7 +296,7 @@ impl Broker {
     fn memory_values(&self, values: &mut Vec<(String, String)>) {
         let figures = &self.memory.figures;
         for (topic, value) in [
-            ("limit", self.options.limits.memory_bytes_max as u64),
+            ("limit", self.options.limits.memory_bytes_max),
             ("refused", figures.refused),
             ("dropped", figures.dropped),
             ("slowed", figures.slowed),
@@ -358,7 +358,7 @@ impl Broker {
     fn message_values(&self, values: &mut Vec<(String, String)>) {
         // What many wait for counts for each, and what is on disk counts: more than memory has.
         let mut stored = self.retained.len() as u64;
-        let mut stored_bytes = self.retained.bytes() as u64;
+        let mut stored_bytes = self.retained.bytes();
         for (_, session) in self.sessions.iter() {
             let pending = session.pending();
             stored += (pending.waiting_count() + pending.inflight_count()) as u64;
@@ -366,7 +366,7 @@ impl Broker {
         }
         let (mut packets, mut bytes) = (0, 0_u64);
         for (_, connection) in self.connections.iter() {
-            packets += connection.outbound.packets() as u64;
+            packets += connection.outbound.packets();
             bytes += connection.outbound.len() as u64;
         }
         for (topic, value) in [

@@ -94,7 +94,7 @@ impl Broker {
         let options = &self.options;
         let (limits, overflow) = (&options.limits, options.queue_overflow);
         // What fits no queue must not empty this one.
-        if bytes > limits.queued_bytes_max || limits.queued_messages_max == 0 {
+        if bytes as u64 > limits.queued_bytes_max || limits.queued_messages_max == 0 {
             return false;
         }
         let session = &mut self.sessions[id];

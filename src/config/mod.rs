@@ -294,7 +294,7 @@ impl Config {
             let name = self.name("sandbox");
             return Err(format!("{name}: this midge was built without the sandbox"));
         }
-        let has_memory_limit = self.broker.limits.memory_bytes_max != usize::MAX;
+        let has_memory_limit = self.broker.limits.memory_bytes_max != u64::MAX;
         if has_memory_limit && !cfg!(feature = "memory-limit") {
             let name = self.name("memory-limit");
             return Err(format!(
@@ -309,15 +309,16 @@ impl Config {
     pub fn tuning(&self) -> Tuning {
         let share = self.broker.limits.memory_bytes_max / Limits::SOCKET_BUFFER_PART;
         let is_small = share <= Limits::SOCKET_BUFFER_BYTES_MAX;
+        let share = share.max(Limits::SOCKET_BUFFER_BYTES_MIN) as usize;
         Tuning {
             nodelay: self.tcp_nodelay,
-            buffer_bytes: is_small.then(|| share.max(Limits::SOCKET_BUFFER_BYTES_MIN)),
+            buffer_bytes: is_small.then_some(share),
         }
     }
 
     /// Before anything was kept or anybody has come: no limit may be below what is in use then.
     pub fn check_memory(&self, in_use: u64) -> Result<(), String> {
-        let limit = self.broker.limits.memory_bytes_max as u64;
+        let limit = self.broker.limits.memory_bytes_max;
         if limit > in_use {
             return Ok(());
         }

@@ -33,6 +33,14 @@ impl Value<'_> {
         }
     }
 
+    /// The same for bytes of which there may be more than can be addressed.
+    pub fn bytes(self) -> u64 {
+        match u64::try_from(self.number()) {
+            Ok(0) | Err(_) => u64::MAX,
+            Ok(number) => number,
+        }
+    }
+
     /// Where -1 stands for any number, and 0 for none.
     pub fn count(self) -> usize {
         usize::try_from(self.number()).unwrap_or(usize::MAX)

@@ -523,9 +523,9 @@ impl Prng {
         self.0
     }
 
-    /// Less than `bound`.
+    /// Less than `bound`; the same on 32 bit.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 11) as usize % bound
+        ((self.next() >> 11) % bound as u64) as usize
     }
 
     /// True `percent` times in a hundred.

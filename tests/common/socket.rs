@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +46,18 @@ pub fn free_port() -> u16 {
         let in_use = |ip| taken(ip).is_some_and(|error| error.kind() == ErrorKind::AddrInUse);
         if !in_use(Ipv4Addr::UNSPECIFIED.into()) && !in_use(Ipv6Addr::UNSPECIFIED.into()) {
             return port;
+        }
+    }
+}
+
+/// What a socket is told next, whatever signals come meanwhile.
+pub fn datagram(socket: &UnixDatagram) -> String {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = [0; 1_000];
+    loop {
+        match socket.recv(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            length => return String::from_utf8(bytes[..length.unwrap()].to_vec()).unwrap(),
         }
     }
 }

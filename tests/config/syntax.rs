@@ -67,6 +67,24 @@ fn a_comment_may_follow_a_listener_and_a_number_but_not_a_text() {
 
 /// By its name it is found again after a restart, and with it the rules of who came through it.
 #[test]
+fn limits_are_what_they_say_where_addresses_have_32_bits_too() {
+    let most =
+        ["max_queued_bytes", "max_retained_bytes"].map(|name| format!("{name} 4294967295\n"));
+    let limits = Files::main(most.concat() + "memory_limit 5000000000\n");
+    let limits = limits.read().unwrap().broker.limits;
+    assert_eq!(limits.queued_bytes_max, 4_294_967_295);
+    assert_eq!(limits.retained_bytes_max, 4_294_967_295);
+    assert_eq!(limits.memory_bytes_max, 5_000_000_000);
+    for option in ["max_queued_bytes", "max_inflight_bytes", "max_connections"] {
+        let why = Files::main(format!("{option} 5000000000\n"))
+            .read()
+            .unwrap_err();
+        assert!(why.contains("a whole number from"), "{why}");
+        assert!(why.contains("to 4294967295"), "{why}");
+    }
+}
+
+#[test]
 fn listeners_on_one_port_have_names_of_their_own() {
     let text = "listener 1884\nlistener 1884\nbind_interface lo\nlistener 1884\n\
         socket_domain ipv6\nlistener 1884\nenable_proxy_protocol 2\n";

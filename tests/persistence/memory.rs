@@ -8,9 +8,9 @@ use midge::packet::{Packet, QoS, ReasonCode, Version};
 use crate::board::{Board, SEEDS};
 use crate::common::{connect, durable, expiry, publish_qos};
 
-const LIMIT: usize = 4 << 20;
+const LIMIT: u64 = 4 << 20;
 /// Only what new clients need is left.
-const ENOUGH: u64 = LIMIT as u64 - LIMIT as u64 / Limits::MEMORY_FREE_PART;
+const ENOUGH: u64 = LIMIT - LIMIT / Limits::MEMORY_FREE_PART;
 
 thread_local! {
     /// What a test says is in use.

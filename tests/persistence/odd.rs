@@ -35,7 +35,7 @@ fn sessions_beyond_the_limit_are_restored_and_no_others_begin() {
 
 #[test]
 fn retained_messages_beyond_the_limit_are_restored_and_no_others_stored() {
-    for (count, bytes) in [(3, usize::MAX), (usize::MAX, 90)] {
+    for (count, bytes) in [(3, u64::MAX), (usize::MAX, 90)] {
         let mut board = Board::new(1);
         let client = board.client(Version::V5, "publisher");
         for topic in ["a", "b", "c", "d", "e"] {
@@ -213,6 +213,32 @@ fn records_that_make_no_sense_are_left_out() {
         let client = board.resume(Version::V5, "client");
         board.expect_nothing(client);
         assert_eq!(board.messages_kept(), 0);
+    }
+}
+
+#[test]
+fn numbers_of_queues_begin_anew_and_pass_over_those_in_use() {
+    let mut records = Batch::new();
+    for (key, queue) in [(b"sfirst", 1), (b"sthird", 3), (b"slast_", u32::MAX)] {
+        let never = [queue, u32::MAX, 0, 0].map(u32::to_be_bytes).concat();
+        records.put(key, &never);
+        let topic = [&b"f"[..], &queue.to_be_bytes(), b"old"].concat();
+        records.put(&topic, &[1, 0, 0, 0, 0]);
+    }
+    set_wall(crate::board::WALL);
+    let mut board = Board::on(disk_with(&records), 1, terms(0, &[]));
+    for id in ["new", "newer"] {
+        board.absent(Version::V5, id, "new", QoS::AtLeastOnce);
+    }
+    let publisher = board.client(Version::V5, "publisher");
+    for topic in ["old", "new"] {
+        board.publish_as(publisher, QoS::AtLeastOnce, topic, topic);
+    }
+    board.cut_power();
+    for id in ["first", "third", "last_", "new", "newer"] {
+        let client = board.resume(Version::V5, id);
+        let expected = if id.starts_with("new") { "new" } else { "old" };
+        assert_eq!(board.drain(client), [expected], "{id}");
     }
 }
 

@@ -7,9 +7,15 @@ use crate::common::{connect, durable, expiry, numbers, publish, publish_qos, sec
 
 /// A session that was left `seconds` ago with an expiry of 100, and a retained message as old.
 fn aged(board: &mut Board, seconds: u64) {
+    publish_for(board, 100);
+    board.advance(secs(seconds));
+}
+
+/// A retained message, and a session before it.
+fn publish_for(board: &mut Board, message_expiry: u32) {
     let client = board.connect(durable(Version::V5, "a", &expiry(100)));
     board.disconnect(client);
-    let block = numbers(&[(PropertyId::MessageExpiryInterval, 100)]);
+    let block = numbers(&[(PropertyId::MessageExpiryInterval, message_expiry)]);
     let publisher = board.client(Version::V5, "publisher");
     let message = Publish {
         retain: true,
@@ -17,7 +23,6 @@ fn aged(board: &mut Board, seconds: u64) {
         ..publish_qos(QoS::AtLeastOnce, 1, "t", "x")
     };
     board.send(publisher, &Packet::Publish(message));
-    board.advance(secs(seconds));
 }
 
 /// How long the retained message has left, if it is there.
@@ -138,6 +143,20 @@ fn what_has_expired_is_swept_from_the_disk() {
 }
 
 #[test]
+fn expiry_goes_on_beyond_what_32_bits_can_count() {
+    // In January 2038 and in February 2106, in seconds since 1970; and some time later.
+    for end in [1 << 31, 1 << 32, 1 << 40] {
+        let mut board = Board::new(1);
+        set_wall(end - 40);
+        aged(&mut board, 30);
+        board.cut_power_for(secs(50));
+        assert_eq!(left(&mut board), Some(20), "{end}");
+        board.advance(secs(15));
+        assert!(is_there(&mut board, "a"), "{end}");
+    }
+}
+
+#[test]
 fn a_board_whose_clock_has_not_been_set_counts_the_time_it_runs() {
     for (before, after) in [
         (WALL, 7),
@@ -160,6 +179,20 @@ fn a_board_whose_clock_has_not_been_set_counts_the_time_it_runs() {
         board.advance(secs(101));
         assert!(!is_there(&mut board, "a"), "{before}, {after}");
     }
+}
+
+#[test]
+fn the_longest_expiry_grows_no_longer_where_the_clock_went_back() {
+    let mut board = Board::new(1);
+    set_wall(7);
+    board.durable(Version::V5, "first");
+    // The time is noted once a minute.
+    board.advance(secs(50));
+    publish_for(&mut board, u32::MAX);
+    board.disk.power_on(&mut crate::common::Prng::new(1));
+    set_wall(7);
+    board.start();
+    assert_eq!(left(&mut board), Some(u32::MAX));
 }
 
 #[test]

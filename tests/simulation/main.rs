@@ -195,7 +195,7 @@ fn options(prng: &mut Prng) -> Options {
     limits.queued_messages_max = 1_000_000;
     if is_tight {
         limits.queued_messages_max = *prng.pick(&[1, 2, 5, 20, 1_000]);
-        limits.queued_bytes_max = *prng.pick(&[usize::MAX, 2_000, 300]);
+        limits.queued_bytes_max = *prng.pick(&[u64::MAX, 2_000, 300]);
         limits.retained_messages_max = *prng.pick(&[1_000_000, 3]);
         limits.subscriptions_max = *prng.pick(&[20_000, 3]);
     }

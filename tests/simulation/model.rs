@@ -1083,8 +1083,7 @@ impl Model {
         // A group's messages may be handed on to it at any time, and take the places of others.
         let is_full = is_tight(limits) && !session.groups.is_empty()
             || count >= limits.queued_messages_max
-            || (bytes + shared_bytes).saturating_add(copy.message.stored_len())
-                > limits.queued_bytes_max;
+            || (bytes + shared_bytes + copy.message.stored_len()) as u64 > limits.queued_bytes_max;
         if copy.at_once && self.options.queue_qos0_messages {
             // Others may wait before it, and it must not overtake them.
             copy.at_once = false;
