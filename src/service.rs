@@ -46,7 +46,6 @@ pub fn run(mut config: Config, flags: &[String]) -> Result<(), String> {
     let broker = Broker::new(config.broker.clone(), Instant::now());
     let server = Server::new(broker, config.tuning());
     let mut server = server.map_err(|error| format!("cannot poll: {error}"))?;
-    config.check_memory(memory::in_use())?;
     // Whoever sends one as soon as a port is open must not end it.
     #[cfg(feature = "signals")]
     midge::net::signals::watch(&mut server)

@@ -102,6 +102,8 @@ pub(super) enum Readiness {
     Now,
     Queued,
     Absent,
+    /// Only if there is room in memory after all.
+    Scarce,
 }
 
 impl Broker {
@@ -346,6 +348,7 @@ impl Broker {
             {
                 None
             }
+            Step::Queue if session.queue != 0 && self.has_enough() => Some(Readiness::Scarce),
             Step::Queue if session.connection.is_some() => Some(Readiness::Queued),
             Step::Queue => Some(Readiness::Absent),
             Step::Drop | Step::Ignore => None,

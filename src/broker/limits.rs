@@ -249,7 +249,9 @@ impl Limits {
     /// Ids of which it is remembered how often they did of late: rows, and ids in a row.
     pub const TAKEOVER_ROWS: usize = 64;
     pub const TAKEOVERS_PER_ROW: usize = 8;
-    /// Memory is short from its limit on, until one such part of it is free again.
+    /// What a limit of memory is at least: midge itself takes nearly half of it.
+    pub const MEMORY_LIMIT_MIN: u64 = 256 << 10;
+    /// Dropping goes on until one such part of the limit is free, and what stays may not take it.
     pub const MEMORY_FREE_PART: u64 = 16;
     /// What a client may be owed then before QoS 0 is dropped for it.
     pub const OWED_BYTES_WHEN_SHORT: usize = 16 << 10;
@@ -260,7 +262,8 @@ impl Limits {
     /// Queues that are found by one look at all of them, and looks in one turn.
     pub const MEMORY_QUEUES_AT_ONCE: usize = 64;
     pub const MEMORY_LOOKS: usize = 16;
-    /// How long that part must be free, and how long memory must have sufficed to say that it does.
+    /// How long the limit must not have been reached, and how long memory must have sufficed to say
+    /// that it does.
     pub const MEMORY_CALM: Millis = 1_000;
     pub const MEMORY_QUIET: Millis = 5_000;
     /// How long it may be short before connections end that take most, and how many at once.

@@ -1,9 +1,9 @@
 //! What goes when the heap reaches `--memory-limit`, in this order:
 //!
-//! 1. New clients are refused, and so are retained messages that take more room than those they
-//!    replace, these from the point on where only a part of the limit is left: nothing that stays
-//!    is to take what new clients need. Clients that have a session may come: they empty its queue,
-//!    and end the connection that they had before.
+//! 1. New clients are refused while only a part of the limit is left. So are, even before, retained
+//!    messages that take more room than those they replace: nothing that stays is to take what new
+//!    clients need. Clients that have a session may come: they empty its queue, and end the
+//!    connection that they had before.
 //! 2. QoS 0 is dropped for clients that have not taken what they are owed, and waits for nobody.
 //! 3. The oldest messages of the longest queue go, those of QoS 0 before all others. What is on
 //!    disk stays, but its places in memory may not take that part either: without others to drop,
@@ -11,9 +11,9 @@
 //! 4. While all of the limit is used, publishers are not read, nor are packets that have begun.
 //! 5. When there has been nothing more to drop for a while, the connections that take most end.
 //!
-//! In 3 so much goes that the part is free again; 1 to 3 end when the limit has not been reached
-//! for a moment, so that new clients have their chance. In a flood it is reached again at once:
-//! only what lasts is an end in the log. Without a limit nobody is asked anything.
+//! In 3 so much goes that the part is free again; all that ends when the limit has not been reached
+//! for a moment. In a flood it is reached again at once: only what lasts is an end in the log.
+//! Without a limit nobody is asked anything.
 
 use std::time::Instant;
 
@@ -39,6 +39,10 @@ pub struct Memory {
     is_given_up: bool,
     /// Since when the limit has not been reached.
     calm_since: Option<Millis>,
+    /// When connections are to end that take most, as dropping has not made enough room.
+    impatient_at: Millis,
+    /// In this turn something was refused or dropped so that new clients have room.
+    has_saved: bool,
     /// The log says that it is short, and not yet that it is over; and that nothing can be done.
     is_told: bool,
     is_told_to_be_hopeless: bool,
@@ -54,7 +58,7 @@ pub struct Memory {
     /// No message of QoS 0 waits for anybody, and none comes as long as it is short.
     has_no_qos0: bool,
     pub figures: Figures,
-    /// Those of the time when the log said so.
+    /// Those of the end of the turn before the log said so.
     before: Figures,
 }
 
@@ -110,8 +114,11 @@ impl Broker {
         let in_use = (self.options.memory_in_use)();
         self.sys.note_memory(in_use);
         let is_full = in_use >= self.memory_limit();
+        if in_use < self.enough() {
+            self.memory.impatient_at = now + Limits::MEMORY_PATIENCE;
+        }
         match (self.memory.is_short, self.memory.calm_since) {
-            (false, _) if is_full => self.memory_is_short(in_use, now),
+            (false, _) if is_full => self.memory_is_short(now),
             (true, None) if !is_full => {
                 self.memory.is_given_up = false;
                 self.memory.calm_since = Some(now);
@@ -120,23 +127,31 @@ impl Broker {
             (true, Some(since)) if !is_full && now >= since + Limits::MEMORY_CALM => {
                 self.memory_suffices(now);
             }
-            (true, Some(_)) if is_full => self.lose_patience_later(now),
+            (true, Some(_)) if is_full => {
+                self.memory.calm_since = None;
+                self.watch_memory(self.memory.impatient_at.max(now + 1));
+            }
             (_, _) => {}
         }
     }
 
-    fn memory_is_short(&mut self, in_use: u64, now: Millis) {
+    fn memory_is_short(&mut self, now: Millis) {
         self.memory.is_short = true;
+        self.memory.has_no_qos0 = false;
         self.set_owed_max();
         self.lose_patience_later(now);
+        self.tell("New clients are refused, messages dropped");
+    }
+
+    /// Once, until it is over.
+    fn tell(&mut self, what_is_done: &str) {
         if std::mem::replace(&mut self.memory.is_told, true) {
             return;
         }
-        self.memory.before = self.memory.figures;
-        let limit = self.memory_limit();
+        let (in_use, limit) = ((self.options.memory_in_use)(), self.memory_limit());
         warn!(
-            "Memory is short: {in_use} bytes are in use, {limit} may be (--memory-limit). New \
-             clients are refused, messages dropped."
+            "Memory is short: {in_use} bytes are in use, {limit} may be (--memory-limit). \
+             {what_is_done}."
         );
     }
 
@@ -161,7 +176,10 @@ impl Broker {
         self.watch_memory(now + Limits::MEMORY_QUIET);
     }
 
-    fn tell_that_it_is_over(&mut self) {
+    fn tell_that_it_is_over(&mut self, now: Millis) {
+        if self.has_enough() {
+            return self.watch_memory(now + Limits::MEMORY_QUIET);
+        }
         let in_use = (self.options.memory_in_use)();
         let Memory {
             figures, before, ..
@@ -180,8 +198,8 @@ impl Broker {
     }
 
     fn lose_patience_later(&mut self, now: Millis) {
-        self.memory.calm_since = None;
-        self.watch_memory(now + Limits::MEMORY_PATIENCE);
+        self.memory.impatient_at = now + Limits::MEMORY_PATIENCE;
+        self.watch_memory(self.memory.impatient_at);
     }
 
     fn watch_memory(&mut self, at: Millis) {
@@ -193,7 +211,7 @@ impl Broker {
 
     /// For a new client.
     pub(super) fn check_memory(&mut self) -> Result<(), Refusal> {
-        match self.memory.is_short {
+        match self.memory.is_short && self.has_enough() {
             true => Err(self.refuse_for_memory()),
             false => Ok(()),
         }
@@ -206,6 +224,7 @@ impl Broker {
 
     pub(super) fn refuse_for_memory(&mut self) -> Refusal {
         self.memory.figures.refused += 1;
+        self.memory.has_saved = true;
         let why = "memory is short (--memory-limit)";
         Refusal::new(ReasonCode::QuotaExceeded, why)
     }
@@ -223,15 +242,20 @@ impl Broker {
 
     /// A message is about to wait, and `stays` if it does so on disk: where there is no room,
     /// others go for it. Returns whether it may.
-    pub(super) fn make_memory(&mut self, stays: bool) -> bool {
-        // Two, as what replaces them may be larger.
-        if stays && self.has_enough() {
-            return self.drop_oldest_of_longest(2) > 0;
+    pub(super) fn make_memory(&mut self, stays: bool, qos: QoS) -> bool {
+        if !stays || !self.has_enough() {
+            if self.memory.is_short && self.is_full() {
+                // Two, as what replaces them may be larger.
+                self.drop_oldest_of_longest(2);
+            }
+            return true;
         }
-        if self.memory.is_short && self.is_full() {
-            self.drop_oldest_of_longest(2);
-        }
-        true
+        let has_made = match qos {
+            QoS::AtMostOnce => self.drop_queued_qos0().is_some(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.drop_oldest_of_longest(2) > 0,
+        };
+        self.memory.has_saved |= !has_made;
+        has_made
     }
 
     /// At the end of a turn.
@@ -239,6 +263,13 @@ impl Broker {
         self.feel(now);
         self.memory.looks = 0;
         self.memory.has_no_queue = false;
+        if std::mem::take(&mut self.memory.has_saved) && !self.memory.is_short {
+            self.tell("Nothing more is retained, nor kept for clients that are away");
+            self.watch_memory(now + Limits::MEMORY_QUIET);
+        }
+        if !self.memory.is_told {
+            self.memory.before = self.memory.figures;
+        }
         if !self.memory.is_short {
             self.memory.has_no_qos0 = false;
             return;
@@ -375,13 +406,13 @@ impl Broker {
     /// Memory has been short for a while, and there is nothing more to drop; or it has sufficed.
     pub(super) fn on_memory_deadline(&mut self, now: Millis) {
         self.memory.deadline = Deadline::default();
-        let was_short = self.memory.is_short;
         self.feel(now);
-        match (was_short, self.memory.is_short) {
-            (true, true) if self.memory.calm_since.is_some() => self.lose_patience_later(now),
-            (true, true) => self.disconnect_largest(now),
-            (false, false) => self.tell_that_it_is_over(),
-            (false, true) | (true, false) => {}
+        match (self.memory.is_short, self.memory.calm_since) {
+            // It has become another matter just now.
+            _ if self.memory.deadline.is_armed() => {}
+            (true, Some(since)) => self.watch_memory(since + Limits::MEMORY_CALM),
+            (true, None) => self.disconnect_largest(now),
+            (false, _) => self.tell_that_it_is_over(now),
         }
     }
 

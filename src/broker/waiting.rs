@@ -74,7 +74,9 @@ impl Broker {
         if !self.may_wait(&self.sessions[id]) || !self.make_room(id, outgoing.len()) {
             return self.note_dropped(id, 1);
         }
-        if !self.make_memory(stays) {
+        let Publication { publisher, qos, .. } = outgoing.publication;
+        // What is handed on has its place in memory: another queue's.
+        if publisher.is_some() && !self.make_memory(stays, *qos) {
             return self.note_dropped_for_memory(id, 1);
         }
         let sequence = self.wait(id, way);

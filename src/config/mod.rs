@@ -301,6 +301,14 @@ impl Config {
                 "{name}: this midge was built without the counting of memory"
             ));
         }
+        if self.broker.limits.memory_bytes_max < Limits::MEMORY_LIMIT_MIN {
+            let name = self.name("memory-limit");
+            let least = Limits::MEMORY_LIMIT_MIN;
+            return Err(format!(
+                "{name}: at least {least}, as midge itself takes nearly half of that; it is a \
+                 number of bytes, such as 6000000"
+            ));
+        }
         self.complete_persistence()
     }
 
@@ -314,19 +322,6 @@ impl Config {
             nodelay: self.tcp_nodelay,
             buffer_bytes: is_small.then_some(share),
         }
-    }
-
-    /// Before anything was kept or anybody has come: no limit may be below what is in use then.
-    pub fn check_memory(&self, in_use: u64) -> Result<(), String> {
-        let limit = self.broker.limits.memory_bytes_max;
-        if limit > in_use {
-            return Ok(());
-        }
-        Err(format!(
-            "{}: midge itself takes {in_use} bytes, before anybody has come; the limit is of \
-             bytes, such as 6000000",
-            self.name("memory-limit")
-        ))
     }
 
     fn complete_persistence(&mut self) -> Result<(), String> {

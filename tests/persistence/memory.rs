@@ -79,3 +79,38 @@ fn what_waits_in_memory_goes_for_what_is_to_be_kept() {
         assert_eq!(board.drain(back), ["kept"]);
     }
 }
+
+#[test]
+fn what_was_kept_for_a_group_is_handed_on_where_nothing_more_may_wait() {
+    let block = expiry(3_600);
+    for seed in SEEDS {
+        SAID.set(0);
+        let mut board = Board::with(seed, limited());
+        let member = |board: &mut Board, name: &str| {
+            let member = board.connect(durable(Version::V5, name, &block));
+            board.subscribe(member, "$share/group/t", QoS::AtLeastOnce);
+            board.read_only(member, 0);
+            member
+        };
+        let first = member(&mut board, "first");
+        let second = member(&mut board, "second");
+        let publisher = board.connect(connect(Version::V5, "publisher"));
+        for number in 0..200 {
+            let number = number.to_string();
+            let publish = publish_qos(QoS::AtLeastOnce, 1, "t", &number);
+            board.send(publisher, &Packet::Publish(publish));
+        }
+        SAID.set(ENOUGH);
+        board.lose(first);
+        board.lose(second);
+        let mut received = vec![];
+        for name in ["first", "second"] {
+            let back = board.connect(durable(Version::V5, name, &block));
+            received.extend(board.drain(back));
+        }
+        received.sort_by_key(|number| number.parse::<u32>().unwrap());
+        received.dedup();
+        let sent: Vec<String> = (0..200).map(|number: u32| number.to_string()).collect();
+        assert_eq!(received, sent);
+    }
+}
