@@ -1095,7 +1095,7 @@ fn memory_limit_refuses_new_clients_where_the_heap_is_larger() {
     let exit = Midge::spawn(&["--memory-limit", "6"]).exit();
     assert_eq!(exit.status, Some(2));
     assert!(exit.stderr.contains("at least 262144"), "{}", exit.stderr);
-    for (limit, is_enough) in [("500000", false), ("1000000000", true), ("0", true)] {
+    for (limit, is_enough) in [("300000", false), ("1000000000", true), ("0", true)] {
         let broker = Midge::start(&["--memory-limit", limit]);
         let mut let_in = vec![];
         let answer = loop {
