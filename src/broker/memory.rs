@@ -156,22 +156,10 @@ impl Broker {
     }
 
     fn memory_suffices(&mut self, now: Millis) {
-        let Memory {
-            figures,
-            before,
-            is_told,
-            is_told_to_be_hopeless,
-            deadline,
-            ..
-        } = std::mem::take(&mut self.memory);
-        self.memory = Memory {
-            figures,
-            before,
-            is_told,
-            is_told_to_be_hopeless,
-            deadline,
-            ..Memory::default()
-        };
+        self.memory.is_short = false;
+        self.memory.is_given_up = false;
+        self.memory.calm_since = None;
+        self.memory.longest = Vec::new();
         self.set_owed_max();
         self.watch_memory(now + Limits::MEMORY_QUIET);
     }
@@ -272,6 +260,7 @@ impl Broker {
         }
         if !self.memory.is_short {
             self.memory.has_no_qos0 = false;
+            self.memory.is_busy = false;
             return;
         }
         let mut left = Limits::MEMORY_DROPS;
@@ -378,15 +367,14 @@ impl Broker {
         }
         let now = self.millis(now);
         self.feel(now);
-        let may_read = self.may_read_on();
-        let connection = &mut self.connections[id];
-        let publishes = connection.has_published || !connection.leftover.is_empty();
-        let holds = !may_read && publishes && connection.phase != Phase::Closing;
         if self.memory.is_given_up && self.owes_much_of_a_packet(id) && self.is_full() {
             self.disconnect_for_memory(id, now);
             return false;
         }
+        let may_read = self.may_read_on();
         let connection = &mut self.connections[id];
+        let publishes = connection.has_published || !connection.leftover.is_empty();
+        let holds = !may_read && publishes && connection.phase != Phase::Closing;
         match (
             holds,
             std::mem::replace(&mut connection.is_held_back, holds),

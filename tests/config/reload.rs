@@ -208,3 +208,20 @@ fn who_came_by_a_listener_that_is_gone_stays_and_the_next_is_refused() {
     broker.client("new").ping();
     fs::remove_file(path).unwrap();
 }
+
+/// Linux does not take back what it was told of a listener's buffers.
+#[test]
+#[cfg(feature = "memory-limit")]
+fn small_buffers_of_sockets_stay_until_the_next_start() {
+    let limited = "memory_limit 6000000\n";
+    let small = |waits: Vec<String>| waits.iter().any(|one| one.contains("buffers of sockets"));
+    for (old, new, stay) in [
+        (limited, "", true),
+        ("", limited, false),
+        (limited, limited, false),
+    ] {
+        let (config, waits) = changed(old, new);
+        assert_eq!(small(waits), stay, "{old}{new}");
+        assert_eq!(config.tuning().buffer_bytes.is_some(), new == limited);
+    }
+}
