@@ -159,6 +159,8 @@ fn what_waits_on_disk_takes_no_more_memory_than_the_limit_and_new_clients_get_in
         assert!(heap < LIMIT, "{heap}");
     }
     broker.client("another newcomer");
+    let why = broker.logs("Memory is short");
+    assert!(why.contains("nor kept for clients that are away"), "{why}");
     broker.stop();
     std::fs::remove_dir_all(place).unwrap();
 }

@@ -543,9 +543,16 @@ fn a_flood_that_goes_on_is_one_episode_in_the_log() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     let told = format!("Meanwhile {refused} clients");
     assert!(lines[0].contains(&told), "{lines:?}");
-    // The next is another.
+    // The next is another, with figures of its own.
     fill(&mut world);
-    assert_eq!(about_memory().len(), 1);
+    let newcomer = world.try_connect(connect(V5, "new"));
+    world.expect_refused(newcomer, ReasonCode::QuotaExceeded);
+    say(ENOUGH);
+    world.turn();
+    world.advance(secs(7));
+    let lines = about_memory();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains("Meanwhile 1 clients"), "{lines:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use midge::broker::limits::{Limits, Options};
 use midge::packet::{Packet, QoS, ReasonCode, Version};
 
 use crate::board::{Board, SEEDS};
-use crate::common::{connect, durable, expiry, publish_qos};
+use crate::common::{Client, connect, durable, expiry, publish, publish_qos};
 
 const LIMIT: u64 = 4 << 20;
 /// Only what new clients need is left.
@@ -53,10 +53,8 @@ fn what_waits_in_memory_goes_for_what_is_to_be_kept() {
     let block = expiry(3_600);
     for seed in SEEDS {
         let mut board = Board::with(seed, limited());
-        // The session of this one ends with its connection: nothing of it is on disk.
-        let stopped = board.connect(connect(Version::V5, "stopped"));
-        board.subscribe(stopped, "live", QoS::AtLeastOnce);
-        board.read_only(stopped, 0);
+        // Nothing of it is on disk.
+        stopped(&mut board, "live");
         let away = board.connect(durable(Version::V5, "away", &block));
         board.subscribe(away, "t", QoS::AtLeastOnce);
         board.disconnect(away);
@@ -111,5 +109,72 @@ fn what_was_kept_for_a_group_is_handed_on_where_nothing_more_may_wait() {
         received.dedup();
         let sent: Vec<String> = (0..200).map(|number: u32| number.to_string()).collect();
         assert_eq!(received, sent);
+    }
+}
+
+/// A client that reads nothing, whose session ends with its connection.
+fn stopped(board: &mut Board, filter: &str) -> Client {
+    let stopped = board.connect(connect(Version::V5, "stopped"));
+    board.subscribe(stopped, filter, QoS::AtLeastOnce);
+    board.read_only(stopped, 0);
+    stopped
+}
+
+/// More than are in flight for one or two clients: some wait.
+fn publish_some(board: &mut Board, publisher: Client, count: u32) {
+    for number in 0..count {
+        let publish = publish_qos(QoS::AtLeastOnce, 1, "t", "x");
+        board.send(publisher, &Packet::Publish(publish));
+        assert_eq!(board.read(publisher).ack().0, 1, "{number}");
+    }
+}
+
+#[test]
+fn a_member_that_may_keep_no_more_does_not_take_a_message_from_one_that_has_room() {
+    let block = expiry(3_600);
+    for seed in SEEDS {
+        SAID.set(0);
+        let mut board = Board::with(seed, limited());
+        let live = stopped(&mut board, "$share/group/t");
+        let kept = board.connect(durable(Version::V5, "kept", &block));
+        board.subscribe(kept, "$share/group/t", QoS::AtLeastOnce);
+        board.read_only(kept, 0);
+        let publisher = board.connect(connect(Version::V5, "publisher"));
+        publish_some(&mut board, publisher, 100);
+        SAID.set(ENOUGH);
+        publish_some(&mut board, publisher, 20);
+        SAID.set(0);
+        let mut received = 0;
+        for client in [live, kept] {
+            board.read_only(client, usize::MAX);
+            received += board.drain(client).len();
+        }
+        assert_eq!(received, 120);
+    }
+}
+
+#[test]
+fn qos_0_that_is_to_be_kept_pushes_out_nothing_that_was_acknowledged() {
+    let block = expiry(3_600);
+    for seed in SEEDS {
+        SAID.set(0);
+        let options = Options {
+            queue_qos0_messages: true,
+            ..limited()
+        };
+        let mut board = Board::with(seed, options);
+        let stopped = stopped(&mut board, "t");
+        let away = board.connect(durable(Version::V5, "away", &block));
+        board.subscribe(away, "telemetry", QoS::AtMostOnce);
+        board.disconnect(away);
+        let publisher = board.connect(connect(Version::V5, "publisher"));
+        publish_some(&mut board, publisher, 70);
+        SAID.set(ENOUGH);
+        for _ in 0..5 {
+            board.send(publisher, &Packet::Publish(publish("telemetry", "x")));
+        }
+        SAID.set(0);
+        board.read_only(stopped, usize::MAX);
+        assert_eq!(board.drain(stopped).len(), 70);
     }
 }
